@@ -1,0 +1,1 @@
+//! Health, metrics and JSON for operators, on a port of their own.

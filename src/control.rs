@@ -1,0 +1,1 @@
+//! The loop: deltas to published snapshots.

@@ -1,0 +1,103 @@
+//! Listeners and their policy.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::certificate::CertificateTable;
+use super::host::HostTable;
+
+/// The stable identity of a listener. A listener whose id stays in the snapshot keeps its socket
+/// and its connections, whatever else changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId {
+    /// Namespace of the LoadBalancer.
+    pub namespace: Arc<str>,
+    /// Name of the LoadBalancer.
+    pub load_balancer: Arc<str>,
+    /// Name of the listener in it.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.namespace, self.load_balancer, self.name)
+    }
+}
+
+/// What a listener speaks with clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// HTTP/1.1 in clear; carries `ws`.
+    Http,
+    /// HTTP/1.1 and HTTP/2 over TLS; carries `wss`.
+    Https,
+}
+
+impl Protocol {
+    /// The URL scheme: `http` or `https`.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// One port that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Identity.
+    pub id: ListenerId,
+    /// TCP port, bound on every address of the host.
+    pub port: u16,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whether HTTP/2 is offered by ALPN (HTTPS only).
+    pub http2: bool,
+    /// Clocks of HTTP.
+    pub timeouts: Timeouts,
+    /// Policy for WebSockets.
+    pub websocket: WebSocketPolicy,
+    /// Hosts served here. Listeners with equal routes share one table.
+    pub hosts: Arc<HostTable>,
+    /// Certificates by name (HTTPS only; empty otherwise).
+    pub certificates: Arc<CertificateTable>,
+}
+
+/// Clocks of HTTP on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// How long a client connection may wait between requests. Default 15 s.
+    pub idle: Duration,
+    /// From the end of the request's head to the head of the pod's answer; then 504. Default 60 s.
+    pub request: Duration,
+    /// For one TCP (and TLS) connection to a pod; then the next endpoint. Default 5 s.
+    pub connect: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(15),
+            request: Duration::from_secs(60),
+            connect: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Policy for WebSockets on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebSocketPolicy {
+    /// Silence of both peers that ends a tunnel; `None` = never. Default 60 s.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for WebSocketPolicy {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(Duration::from_secs(60)),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Certificates by SNI, the handshake, TLS to pods.

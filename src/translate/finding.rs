@@ -1,0 +1,116 @@
+//! Problems with objects, as data.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::world::ObjectKey;
+
+/// A problem with an object: where it is, what is wrong, and what to do about it. The same words
+/// are shown by `check`, in the log and in metrics.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The object to change.
+    pub object: ObjectKey,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind of problem it is; a closed set, used as a metric label.
+    pub reason: Reason,
+    /// The field, as a path such as `spec.rules[0].http.paths[1].backend.service.name`.
+    pub field: String,
+    /// What is wrong, what happens because of it, and the remedy, in one or two sentences.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            object,
+            severity,
+            reason,
+            field,
+            message,
+        } = self;
+        write!(f, "{severity}: {object}: {field}: {message} [{reason}]")
+    }
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum Severity {
+    /// Something that the object asks for is not served. `check` exits with 1.
+    Error,
+    /// Served, but probably not as meant, or not yet.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// What kind of problem a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are the documentation; messages say the rest"
+)]
+pub enum Reason {
+    BindFailed,
+    CertificateInvalid,
+    ClassNotFound,
+    ClassParametersInvalid,
+    DuplicateObject,
+    HostInvalid,
+    KeyMismatch,
+    ListenerNotFound,
+    ManifestInvalid,
+    NoEndpoints,
+    PathInvalid,
+    PortConflict,
+    PortNotFound,
+    RouteConflict,
+    SecretNotFound,
+    SecretTypeInvalid,
+    ServiceNotFound,
+    SpecInvalid,
+    Unsupported,
+}
+
+impl Reason {
+    /// The name, as shown and as a metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BindFailed => "BindFailed",
+            Self::CertificateInvalid => "CertificateInvalid",
+            Self::ClassNotFound => "ClassNotFound",
+            Self::ClassParametersInvalid => "ClassParametersInvalid",
+            Self::DuplicateObject => "DuplicateObject",
+            Self::HostInvalid => "HostInvalid",
+            Self::KeyMismatch => "KeyMismatch",
+            Self::ListenerNotFound => "ListenerNotFound",
+            Self::ManifestInvalid => "ManifestInvalid",
+            Self::NoEndpoints => "NoEndpoints",
+            Self::PathInvalid => "PathInvalid",
+            Self::PortConflict => "PortConflict",
+            Self::PortNotFound => "PortNotFound",
+            Self::RouteConflict => "RouteConflict",
+            Self::SecretNotFound => "SecretNotFound",
+            Self::SecretTypeInvalid => "SecretTypeInvalid",
+            Self::ServiceNotFound => "ServiceNotFound",
+            Self::SpecInvalid => "SpecInvalid",
+            Self::Unsupported => "Unsupported",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,313 @@
+//! Kubernetes objects, stripped to what translation reads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::key::{Kind, ObjectKey, ObjectName};
+use crate::api::LoadBalancerSpec;
+
+/// Label of an EndpointSlice that names its Service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Annotations that are kept; all others are dropped on arrival.
+fn is_relevant_annotation(key: &str) -> bool {
+    key.starts_with("holdfast.dev/")
+        || key == "kubernetes.io/ingress.class"
+        || key == "ingressclass.kubernetes.io/is-default-class"
+}
+
+/// Metadata that translation reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Creation time in seconds since the epoch; 0 where the source gives none (a file). It
+    /// settles conflicts: the older object wins.
+    pub created: i64,
+    /// `metadata.generation`, 0 where there is none.
+    pub generation: i64,
+    /// Annotations that mean something to us.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    /// Takes what is needed. A namespaced object without a namespace lives in `default`, as with
+    /// `kubectl apply`; an object without a name gets an empty one, which no reference can reach.
+    #[must_use]
+    pub fn new(kind: Kind, meta: ObjectMeta) -> Self {
+        let namespace = if kind.is_cluster_scoped() {
+            String::new()
+        } else {
+            meta.namespace
+                .filter(|namespace| !namespace.is_empty())
+                .unwrap_or_else(|| "default".to_owned())
+        };
+        Self {
+            name: ObjectName::new(namespace, meta.name.unwrap_or_default()),
+            created: meta.creation_timestamp.map_or(0, |time| time.0.as_second()),
+            generation: meta.generation.unwrap_or(0),
+            annotations: meta
+                .annotations
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|(key, _)| is_relevant_annotation(key))
+                .collect(),
+        }
+    }
+
+    /// Sorts the older object first, then by namespace and name: who comes first wins a clash.
+    #[must_use]
+    pub fn seniority(&self) -> (i64, &ObjectName) {
+        (self.created, &self.name)
+    }
+}
+
+/// An Ingress.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingress {
+    /// Metadata.
+    pub meta: Metadata,
+    /// As declared.
+    pub spec: networking::IngressSpec,
+}
+
+/// An IngressClass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IngressClass {
+    /// Metadata.
+    pub meta: Metadata,
+    /// As declared.
+    pub spec: networking::IngressClassSpec,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Metadata.
+    pub meta: Metadata,
+    /// `spec.type`, `ClusterIP` where absent.
+    pub service_type: String,
+    /// `spec.ports`.
+    pub ports: Vec<core::ServicePort>,
+}
+
+/// One EndpointSlice of a Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointSlice {
+    /// Metadata.
+    pub meta: Metadata,
+    /// The Service it belongs to, by its label; a slice without the label serves nobody.
+    pub service: Option<Arc<str>>,
+    /// `IPv4`, `IPv6` or `FQDN`.
+    pub address_type: String,
+    /// Ports, by name.
+    pub ports: Vec<discovery::EndpointPort>,
+    /// Addresses and conditions.
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// An entry of an EndpointSlice. All its addresses are the same pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// The first address; consumers should use only this one (discovery/v1).
+    pub address: String,
+    /// `conditions.ready`; unknown counts as ready.
+    pub ready: bool,
+    /// `conditions.serving`; unknown falls back to `ready`.
+    pub serving: bool,
+    /// `conditions.terminating`.
+    pub terminating: bool,
+}
+
+/// A Secret of type `kubernetes.io/tls`. Others are not stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Metadata.
+    pub meta: Metadata,
+    /// `type`.
+    pub secret_type: String,
+    /// `tls.crt`.
+    pub certificate: Option<Vec<u8>>,
+    /// `tls.key`.
+    pub key: Option<Vec<u8>>,
+}
+
+/// Key material must not reach a log (P10).
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("meta", &self.meta)
+            .field("secret_type", &self.secret_type)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A Namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Metadata.
+    pub meta: Metadata,
+    /// Labels, for selectors.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A `LoadBalancer` of `holdfast.dev/v1alpha1`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadBalancer {
+    /// Metadata.
+    pub meta: Metadata,
+    /// As declared.
+    pub spec: LoadBalancerSpec,
+}
+
+/// Any object that is read.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each variant is the kind of its name")]
+pub enum Object {
+    EndpointSlice(Arc<EndpointSlice>),
+    Ingress(Arc<Ingress>),
+    IngressClass(Arc<IngressClass>),
+    LoadBalancer(Arc<LoadBalancer>),
+    Namespace(Arc<Namespace>),
+    Secret(Arc<Secret>),
+    Service(Arc<Service>),
+}
+
+impl Object {
+    /// Kind, namespace and name.
+    #[must_use]
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.kind(), self.meta().name.clone())
+    }
+
+    /// Kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Ingress(_) => Kind::Ingress,
+            Self::IngressClass(_) => Kind::IngressClass,
+            Self::LoadBalancer(_) => Kind::LoadBalancer,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Secret(_) => Kind::Secret,
+            Self::Service(_) => Kind::Service,
+        }
+    }
+
+    /// Metadata.
+    #[must_use]
+    pub fn meta(&self) -> &Metadata {
+        match self {
+            Self::EndpointSlice(object) => &object.meta,
+            Self::Ingress(object) => &object.meta,
+            Self::IngressClass(object) => &object.meta,
+            Self::LoadBalancer(object) => &object.meta,
+            Self::Namespace(object) => &object.meta,
+            Self::Secret(object) => &object.meta,
+            Self::Service(object) => &object.meta,
+        }
+    }
+}
+
+impl From<networking::Ingress> for Object {
+    fn from(object: networking::Ingress) -> Self {
+        Self::Ingress(Arc::new(Ingress {
+            meta: Metadata::new(Kind::Ingress, object.metadata),
+            spec: object.spec.unwrap_or_default(),
+        }))
+    }
+}
+
+impl From<networking::IngressClass> for Object {
+    fn from(object: networking::IngressClass) -> Self {
+        Self::IngressClass(Arc::new(IngressClass {
+            meta: Metadata::new(Kind::IngressClass, object.metadata),
+            spec: object.spec.unwrap_or_default(),
+        }))
+    }
+}
+
+impl From<core::Service> for Object {
+    fn from(object: core::Service) -> Self {
+        let spec = object.spec.unwrap_or_default();
+        Self::Service(Arc::new(Service {
+            meta: Metadata::new(Kind::Service, object.metadata),
+            service_type: spec.type_.unwrap_or_else(|| "ClusterIP".to_owned()),
+            ports: spec.ports.unwrap_or_default(),
+        }))
+    }
+}
+
+impl From<discovery::EndpointSlice> for Object {
+    fn from(object: discovery::EndpointSlice) -> Self {
+        let service = object
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(SERVICE_NAME_LABEL))
+            .map(|name| Arc::from(name.as_str()));
+        let endpoints = object
+            .endpoints
+            .into_iter()
+            .filter_map(|endpoint| {
+                let conditions = endpoint.conditions.unwrap_or_default();
+                let ready = conditions.ready.unwrap_or(true);
+                Some(SliceEndpoint {
+                    address: endpoint.addresses.into_iter().next()?,
+                    ready,
+                    serving: conditions.serving.unwrap_or(ready),
+                    terminating: conditions.terminating.unwrap_or(false),
+                })
+            })
+            .collect();
+        Self::EndpointSlice(Arc::new(EndpointSlice {
+            meta: Metadata::new(Kind::EndpointSlice, object.metadata),
+            service,
+            address_type: object.address_type,
+            ports: object.ports.unwrap_or_default(),
+            endpoints,
+        }))
+    }
+}
+
+impl From<core::Secret> for Object {
+    fn from(object: core::Secret) -> Self {
+        let mut data = object.data.unwrap_or_default();
+        // `stringData` is write-only at the API server; in a file nobody has merged it yet.
+        for (key, value) in object.string_data.unwrap_or_default() {
+            data.insert(key, ByteString(value.into_bytes()));
+        }
+        let mut take = |key| data.remove(key).map(|ByteString(bytes)| bytes);
+        Self::Secret(Arc::new(Secret {
+            meta: Metadata::new(Kind::Secret, object.metadata),
+            secret_type: object.type_.unwrap_or_default(),
+            certificate: take("tls.crt"),
+            key: take("tls.key"),
+        }))
+    }
+}
+
+impl From<core::Namespace> for Object {
+    fn from(object: core::Namespace) -> Self {
+        Self::Namespace(Arc::new(Namespace {
+            labels: object.metadata.labels.clone().unwrap_or_default(),
+            meta: Metadata::new(Kind::Namespace, object.metadata),
+        }))
+    }
+}
+
+impl From<crate::api::LoadBalancer> for Object {
+    fn from(object: crate::api::LoadBalancer) -> Self {
+        Self::LoadBalancer(Arc::new(LoadBalancer {
+            meta: Metadata::new(Kind::LoadBalancer, object.metadata),
+            spec: object.spec,
+        }))
+    }
+}
