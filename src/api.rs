@@ -2,9 +2,11 @@
 //!
 //! A field enters the CRD on the day the data plane obeys it (P11).
 
+pub mod crd;
 pub mod duration;
 pub mod load_balancer;
 
+pub use crd::{CrdError, crd_yaml};
 pub use duration::GatewayDuration;
 pub use load_balancer::{
     Backend, BackendService, Exposure, Listener, LoadBalancer, LoadBalancerSpec, Path, PathType,

@@ -21,8 +21,6 @@ use super::duration::GatewayDuration;
     derive = "PartialEq",
     doc = "A load balancer: listeners, their policy, and routes to Services.",
     printcolumn = r#"{"name":"Exposure","type":"string","jsonPath":".spec.exposure"}"#,
-    printcolumn = r#"{"name":"Listeners","type":"string","jsonPath":".spec.listeners[*].name"}"#,
-    printcolumn = r#"{"name":"Ports","type":"string","jsonPath":".spec.listeners[*].port"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -40,7 +38,7 @@ pub struct LoadBalancerSpec {
     /// How clients reach the listeners.
     pub exposure: Exposure,
     /// The ports that clients connect to.
-    #[schemars(length(min = 1, max = 64), extend(
+    #[schemars(length(min = 1, max = 32), extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["name"],
     ))]
@@ -159,11 +157,19 @@ pub struct SecretRef {
 pub struct Rule {
     /// Host names, exact or `*.` and a suffix (one label exactly). Absent: any host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 253),
+            regex(
+                pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+            )
+        )
+    )]
     pub hosts: Vec<String>,
     /// Names of the listeners that serve the rule. Absent: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
     pub listeners: Vec<String>,
     /// Path. Absent: every path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,9 +203,9 @@ pub struct RuleTimeouts {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Path {
     /// How it matches. Default `Prefix`.
-    #[serde(default, rename = "type")]
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(rename = "type")]
-    pub path_type: PathType,
+    pub path_type: Option<PathType>,
     /// The path; starts with `/`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/"))]
     pub value: String,
@@ -259,6 +265,12 @@ impl JsonSchema for ServicePort {
 
     /// A structural schema cannot say "integer or string" but by this extension.
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "x-kubernetes-int-or-string": true })
+        schemars::json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "x-kubernetes-validations": [{
+                "rule": "type(self) == string ? self.size() > 0 && self.size() <= 63 : self >= 1 && self <= 65535",
+                "message": "a port is a number from 1 to 65535 or a name",
+            }],
+        })
     }
 }

@@ -80,4 +80,21 @@ impl CertificateTable {
             })
             .or(self.default.as_ref())
     }
+
+    /// The certificate declared for exactly this name, which may be a wildcard.
+    #[must_use]
+    pub fn declared(&self, name: &str) -> Option<&Arc<Certificate>> {
+        match name.strip_prefix("*.") {
+            Some(suffix) => self.wildcard.find(suffix),
+            None => self.exact.find(name),
+        }
+    }
+
+    /// Sets or, with `None`, removes the certificate of a name, which may be a wildcard.
+    pub fn set(&mut self, name: &Arc<str>, certificate: Option<Arc<Certificate>>) {
+        match name.strip_prefix("*.") {
+            Some(suffix) => self.wildcard.set(&suffix.into(), certificate),
+            None => self.exact.set(name, certificate),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::names::NameMap;
-use super::path::PathKind;
+use super::path::{PathKind, PathMatch};
 use super::route::Route;
 
 /// All routes of a listener.
@@ -134,6 +134,21 @@ impl HostRoutes {
             .get(path)
             .or_else(|| self.find_prefix(path))
             .or(self.fallback.as_ref())
+    }
+
+    /// The route that holds the place which a route with this match would take; `None` as a match
+    /// stands for the default backend.
+    #[must_use]
+    pub fn holder(&self, path: Option<&PathMatch>) -> Option<&Arc<Route>> {
+        let Some(path) = path else {
+            return self.fallback.as_ref();
+        };
+        match path.kind {
+            PathKind::Exact => self.exact.get(&*path.value),
+            PathKind::Prefix | PathKind::ImplementationSpecific => {
+                self.prefix.get(path.prefix_key())
+            }
+        }
     }
 
     fn find_prefix(&self, path: &str) -> Option<&Arc<Route>> {

@@ -71,8 +71,9 @@ pub struct Listener {
 pub struct Timeouts {
     /// How long a client connection may wait between requests. Default 15 s.
     pub idle: Duration,
-    /// From the end of the request's head to the head of the pod's answer; then 504. Default 60 s.
-    pub request: Duration,
+    /// From the end of the request's head to the head of the pod's answer; then 504. `None` = no
+    /// limit. Default 60 s.
+    pub request: Option<Duration>,
     /// For one TCP (and TLS) connection to a pod; then the next endpoint. Default 5 s.
     pub connect: Duration,
 }
@@ -81,7 +82,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(15),
-            request: Duration::from_secs(60),
+            request: Some(Duration::from_secs(60)),
             connect: Duration::from_secs(5),
         }
     }

@@ -100,8 +100,8 @@ pub enum Unavailable {
     ServiceNotFound,
     /// The Service has no such port.
     PortNotFound,
-    /// The Service or backend is of a kind that is not served (`ExternalName`, `resource`, an
-    /// `appProtocol` we do not speak, a protocol other than TCP).
+    /// The Service or backend is of a kind that is not served (`ExternalName`, `resource`, a
+    /// protocol other than TCP), or the backend is missing.
     Unsupported,
     /// The backend's namespace does not grant the reference (P10).
     NotPermitted,
@@ -123,8 +123,8 @@ impl Unavailable {
 /// Settings of a route that go before those of its listener. `None` leaves the listener's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyOverrides {
-    /// See [`Timeouts::request`](super::listener::Timeouts::request).
-    pub request_timeout: Option<Duration>,
+    /// See [`Timeouts::request`](super::listener::Timeouts::request); `Some(None)` = no limit.
+    pub request_timeout: Option<Option<Duration>>,
     /// See [`Timeouts::connect`](super::listener::Timeouts::connect).
     pub connect_timeout: Option<Duration>,
     /// See [`WebSocketPolicy::idle_timeout`](super::listener::WebSocketPolicy::idle_timeout);

@@ -1,5 +1,6 @@
 //! Problems with objects, as data.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -61,6 +62,7 @@ impl fmt::Display for Severity {
 )]
 pub enum Reason {
     BindFailed,
+    CertificateConflict,
     CertificateInvalid,
     ClassNotFound,
     ClassParametersInvalid,
@@ -87,6 +89,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BindFailed => "BindFailed",
+            Self::CertificateConflict => "CertificateConflict",
             Self::CertificateInvalid => "CertificateInvalid",
             Self::ClassNotFound => "ClassNotFound",
             Self::ClassParametersInvalid => "ClassParametersInvalid",
@@ -112,5 +115,83 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Gathers the findings of one object.
+#[derive(Debug)]
+pub(super) struct Notes {
+    object: ObjectKey,
+    findings: Vec<Finding>,
+}
+
+impl Notes {
+    pub(super) fn new(object: ObjectKey) -> Self {
+        Self {
+            object,
+            findings: Vec::new(),
+        }
+    }
+
+    pub(super) fn error(
+        &mut self,
+        reason: Reason,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.add(Severity::Error, reason, field.into(), message.into());
+    }
+
+    pub(super) fn warning(
+        &mut self,
+        reason: Reason,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.add(Severity::Warning, reason, field.into(), message.into());
+    }
+
+    fn add(&mut self, severity: Severity, reason: Reason, field: String, message: String) {
+        self.findings.push(Finding {
+            object: self.object.clone(),
+            severity,
+            reason,
+            field,
+            message,
+        });
+    }
+
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings
+    }
+}
+
+/// Findings from many places, each counted, so that a place can take its own back without a walk
+/// over all the others. Iterates in order.
+#[derive(Debug, Default)]
+pub(super) struct FindingSet {
+    counts: BTreeMap<Finding, usize>,
+}
+
+impl FindingSet {
+    pub(super) fn add(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            *self.counts.entry(finding.clone()).or_default() += 1;
+        }
+    }
+
+    pub(super) fn remove(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            if let Some(count) = self.counts.get_mut(finding) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(finding);
+                }
+            }
+        }
+    }
+
+    pub(super) fn to_vec(&self) -> Vec<Finding> {
+        self.counts.keys().cloned().collect()
     }
 }
