@@ -1,0 +1,54 @@
+# `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# No run of the tests may hang for longer than this, building included.
+TEST_TIME_LIMIT ?= 45m
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Build and run the demo: proxy on 8080 and 8443, admin on 9090
+	cargo run --release -- demo
+
+.PHONY: test
+test: test-deps ## Install what the tests need, then run all tests
+	timeout --verbose --foreground $(TEST_TIME_LIMIT) cargo test --workspace
+
+.PHONY: test-deps
+test-deps: ## Install the Debian packages that the tests need
+	scripts/install-test-deps.sh
+
+.PHONY: lint
+lint: cargo-deny ## Check format, lints, licences and dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+
+.PHONY: cargo-deny
+cargo-deny:
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: bench
+bench: ## Install nginx and HAProxy, then measure the proxy side by side with them
+	bench/install-peers.sh
+	cargo build --release
+	cargo run --release -p holdfast-bench -- compare
+
+.PHONY: crds
+crds: ## Write crds/ anew from the types in src/api
+	@mkdir -p crds
+	cargo run --quiet -- crd > crds/holdfast.dev.yaml.new
+	mv crds/holdfast.dev.yaml.new crds/holdfast.dev.yaml
+
+.PHONY: check-generated
+check-generated: ## Fail if crds/ is not what the types in src/api give
+	cargo run --quiet -- crd | diff -u crds/holdfast.dev.yaml -
