@@ -1,1 +1,96 @@
 //! The data plane.
+//!
+//! ```text
+//! client ─▶ listeners ─▶ accept ─▶ (TLS) ─▶ connection ─▶ request ─▶ forward ─▶ pool ─▶ pod
+//!              ▲                               │             └─ respond: errors of ours
+//!           Snapshot                           └─ after a 101: tunnel ─▶ websocket::relay
+//! ```
+//!
+//! It reads the snapshot and never waits for the control plane (P7).
+
+pub mod accept;
+pub mod access_log;
+pub mod body;
+pub mod clock;
+pub mod connection;
+pub mod error;
+pub mod forward;
+pub mod headers;
+pub mod listeners;
+pub mod pool;
+pub mod request;
+pub mod respond;
+pub mod stream;
+pub mod target;
+pub mod tunnel;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::access_log::AccessLog;
+use self::error::ProxyError;
+use self::pool::Pool;
+use crate::balance::Registry;
+use crate::metrics::Metrics;
+use crate::routing::Snapshot;
+use crate::tls::{PodTls, ServerTls};
+use crate::websocket::TunnelTable;
+
+/// How often idle connections to pods are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What every part of the data plane shares.
+pub struct Proxy {
+    /// The configuration.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Endpoints and their idle connections.
+    pub registry: Arc<Registry<Pool>>,
+    /// Open WebSockets.
+    pub tunnels: TunnelTable,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line a request and a tunnel.
+    pub access_log: AccessLog,
+    /// TLS with clients.
+    pub server_tls: ServerTls,
+    /// TLS with pods.
+    pub pod_tls: PodTls,
+    /// Owns the task of every client connection and of every tunnel.
+    pub tasks: TaskTracker,
+    /// Ends what is left when the time for a clean end is over.
+    pub force: CancellationToken,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// Counts a request that is answered by us.
+    pub(crate) fn refused(&self, error: ProxyError) {
+        self.metrics
+            .refused(error.side.as_str(), error.reason.as_str());
+    }
+
+    /// Closes idle connections to pods that have grown old or that pods have closed, for ever.
+    pub async fn sweep_pools(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            for upstream in self.registry.upstreams() {
+                for endpoint in upstream.endpoints() {
+                    endpoint.pool.sweep(now);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! One pod address with its live state.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A pod address as the proxy uses it. `P` is what the proxy keeps with it: idle connections.
+#[derive(Debug)]
+pub struct Endpoint<P> {
+    /// Pod address and port.
+    pub address: SocketAddr,
+    /// The proxy's own, for as long as the endpoint lives.
+    pub pool: P,
+    in_flight: AtomicUsize,
+    retired: AtomicBool,
+}
+
+/// Counts one request or tunnel on an endpoint until it is dropped.
+#[derive(Debug)]
+pub struct InFlight<P>(Arc<Endpoint<P>>);
+
+impl<P: Default> Endpoint<P> {
+    /// An endpoint without history.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            pool: P::default(),
+            in_flight: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<P> Endpoint<P> {
+    /// Requests and tunnels now on it.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has left its upstream; then nothing more is pooled for it.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<P> InFlight<P> {
+    /// Counts one more on `endpoint`.
+    #[must_use]
+    pub fn new(endpoint: Arc<Endpoint<P>>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(endpoint)
+    }
+
+    /// The endpoint counted on.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint<P>> {
+        &self.0
+    }
+}
+
+impl<P> Drop for InFlight<P> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

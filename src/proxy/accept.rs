@@ -1,0 +1,134 @@
+//! The accept loop of one port.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::Proxy;
+use super::connection::Accepted;
+use crate::metrics::count;
+use crate::routing::{ListenerId, Protocol};
+
+/// Longest pause after an error of the whole process.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Who owns a port at the moment. Changes while the socket stays.
+#[derive(Debug)]
+pub struct Owner {
+    /// The listener.
+    pub id: Arc<ListenerId>,
+    /// TLS with and without HTTP/2 in ALPN.
+    pub tls: TlsConfigs,
+    /// Cancelled when the listener leaves the port.
+    pub drain: CancellationToken,
+}
+
+/// TLS of a listener, ready for either setting of `http2`.
+#[derive(Clone, Debug)]
+pub struct TlsConfigs {
+    /// Offers `h2` and `http/1.1`.
+    pub with_http2: Arc<rustls::ServerConfig>,
+    /// Offers `http/1.1`.
+    pub http1_only: Arc<rustls::ServerConfig>,
+}
+
+/// Accepts until `stop` is cancelled, then takes what is left in the queue: closing the socket
+/// over it would reset clients that have done nothing wrong.
+pub async fn accept_loop(
+    proxy: Arc<Proxy>,
+    socket: TcpListener,
+    owner: Arc<ArcSwap<Owner>>,
+    stop: CancellationToken,
+) {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        // The result is matched outside of `select!`: a pattern there would switch the branch off.
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                pause = Duration::from_millis(10);
+                start(&proxy, &owner, stream, client);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: what is open stays, the queue waits (P6).
+                count(&proxy.metrics.accept_errors);
+                tracing::warn!(%error, "cannot accept connections; trying again");
+                let jitter = Duration::from_millis(fastrand::u64(0..10));
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(pause + jitter) => {}
+                }
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    while let Ok((stream, client)) = socket.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            start(&proxy, &owner, stream, client);
+        }
+    }
+}
+
+fn start(
+    proxy: &Arc<Proxy>,
+    owner: &ArcSwap<Owner>,
+    stream: TcpStream,
+    client: std::net::SocketAddr,
+) {
+    let owner = owner.load();
+    let snapshot = proxy.snapshot.load();
+    // The listener has left between accept and now: the next one on this port will do.
+    let Some(listener) = snapshot.listeners.get(&*owner.id) else {
+        return;
+    };
+    drop(stream.set_nodelay(true));
+    let tls = match listener.protocol {
+        Protocol::Http => None,
+        Protocol::Https if listener.http2 => Some(Arc::clone(&owner.tls.with_http2)),
+        Protocol::Https => Some(Arc::clone(&owner.tls.http1_only)),
+    };
+    let accepted = Accepted {
+        proxy: Arc::clone(proxy),
+        listener: Arc::clone(&owner.id),
+        protocol: listener.protocol,
+        port: listener.port,
+        idle: listener.timeouts.idle,
+        tls,
+        drain: owner.drain.clone(),
+    };
+    proxy.tasks.spawn(accepted.serve(stream, client));
+}
+
+/// Errors of a connection that ended before it was accepted; the next one is not concerned.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted,
+        NetworkDown, NetworkUnreachable, TimedOut, WouldBlock,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+            | WouldBlock
+    )
+}

@@ -1,0 +1,159 @@
+//! Attempts to get an answer: which endpoint, which connection, and whether to try again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, header};
+use hyper::body::Incoming;
+
+use super::Proxy;
+use super::body::RequestBody;
+use super::error::{ProxyError, Reason, Retry};
+use super::pool::{PodConnection, Pool};
+use super::request::Plan;
+use crate::balance::{Endpoint, InFlight};
+
+/// Endpoints that are tried for one request before the client hears of it.
+const MAX_ENDPOINTS: usize = 3;
+
+/// Which connections may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempts {
+    /// An idle one, else a new one.
+    Pooled,
+    /// A new one: it will not come back, as it is to become a tunnel.
+    Fresh,
+}
+
+/// A pod has answered.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The answer, its body not yet read.
+    pub response: Response<Incoming>,
+    /// The connection it comes on; `None` once it has become a tunnel.
+    pub connection: Option<PodConnection>,
+    /// Counts on the endpoint.
+    pub in_flight: InFlight<Pool>,
+}
+
+/// Sends a request to an endpoint of the plan's upstream. A connection that cannot be made sends
+/// it to the next endpoint; a reused connection that ends before any byte of the answer makes it
+/// go out once more, on a new one, if it can be repeated.
+///
+/// # Errors
+/// The last attempt's.
+pub async fn forward(
+    proxy: &Proxy,
+    plan: &Plan,
+    mut request: Request<RequestBody>,
+    attempts: Attempts,
+) -> Result<Forwarded, ProxyError> {
+    let mut tried: Vec<SocketAddr> = Vec::new();
+    let mut pooled = attempts == Attempts::Pooled;
+    let mut error = ProxyError::new(Reason::NoEndpoints);
+    while tried.len() < MAX_ENDPOINTS {
+        let Some(endpoint) = plan.upstream.pick(&tried) else {
+            break;
+        };
+        let in_flight = InFlight::new(Arc::clone(&endpoint));
+        let idle = if pooled { endpoint.pool.take() } else { None };
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => match connect(proxy, plan, &endpoint).await {
+                Ok(connection) => connection,
+                Err(failed) => {
+                    plan.counters.connect_failed();
+                    tried.push(endpoint.address);
+                    error = failed;
+                    continue;
+                }
+            },
+        };
+        let spare = if connection.is_reused() {
+            repeat(&request)
+        } else {
+            None
+        };
+        match connection.exchange(request).await {
+            Ok(mut response) => {
+                check_framing(response.headers_mut())?;
+                return Ok(Forwarded {
+                    response,
+                    connection: Some(connection),
+                    in_flight,
+                });
+            }
+            Err((failed, unsent)) => {
+                // Idle connections of a pod that has closed one are likely closed as well.
+                pooled = false;
+                error = failed;
+                if !connection.is_reused() {
+                    tried.push(endpoint.address);
+                }
+                request = match (failed.retry, unsent, spare) {
+                    (Retry::BeforeSend, Some(unsent), _) => unsent,
+                    (Retry::Reused, _, Some(spare)) => spare,
+                    _ => return Err(failed),
+                };
+            }
+        }
+    }
+    Err(error)
+}
+
+async fn connect(
+    proxy: &Proxy,
+    plan: &Plan,
+    endpoint: &Endpoint<Pool>,
+) -> Result<PodConnection, ProxyError> {
+    let open = PodConnection::open(
+        endpoint.address,
+        plan.upstream.id.protocol,
+        &proxy.pod_tls,
+        plan.server_name.as_deref(),
+    );
+    let limit: Duration = plan.connect_timeout;
+    match tokio::time::timeout(limit, open).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => {
+            tracing::debug!(upstream = %plan.upstream.id, endpoint = %endpoint.address, %error, "cannot connect to a pod");
+            Err(ProxyError::with_retry(
+                Reason::ConnectFailed,
+                Retry::BeforeSend,
+            ))
+        }
+        Err(_) => Err(ProxyError::with_retry(
+            Reason::ConnectTimeout,
+            Retry::BeforeSend,
+        )),
+    }
+}
+
+/// A copy of a request that can be repeated without harm: idempotent (RFC 9110 §9.2.2) and without
+/// a body. Copies share the bytes of the head.
+fn repeat(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !matches!(request.body(), RequestBody::Empty) || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Refuses an answer that client and proxy could frame differently (RFC 9112 §6.3).
+fn check_framing(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => {}
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            // The coding overrides the length, and we frame the answer anew.
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        _ => return Err(ProxyError::new(Reason::PodProtocol)),
+    }
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! One request, from its head to the head of its answer.
+//!
+//! ```text
+//! head ─▶ target ─▶ route ─▶ backend ─▶ forward ─────────────▶ answer
+//!   │        │         │        │          └─ WebSocket ─▶ 101, tunnel
+//!   └────────┴─────────┴────────┴─▶ an error of ours: status, reason, request id
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request};
+use hyper::body::Incoming;
+
+use super::Proxy;
+use super::access_log::RequestEntry;
+use super::body::{RequestBody, ResponseBody, Serving};
+use super::clock::ConnectionClock;
+use super::error::{ProxyError, Reason};
+use super::forward::{Attempts, Forwarded, forward};
+use super::headers::{Hop, prepare_request, prepare_response, request_id};
+use super::pool::Pool;
+use super::respond::respond;
+use super::target::Target;
+use super::tunnel::{Handover, open};
+use crate::balance::Upstream;
+use crate::metrics::RouteCounters;
+use crate::routing::{ListenerId, Match, PodProtocol, Protocol, Route};
+use crate::websocket::handshake::{InvalidHandshake, Upgrade};
+
+/// What all requests of a client connection share.
+#[derive(Debug)]
+pub struct Connection {
+    /// The data plane.
+    pub proxy: Arc<Proxy>,
+    /// The listener that accepted it.
+    pub listener: Arc<ListenerId>,
+    /// Where it came in.
+    pub hop: Hop,
+    /// Its deadlines.
+    pub clock: Arc<ConnectionClock>,
+    /// The pod's side of a tunnel, put here when the 101 goes out and taken when hyper is done.
+    pub handover: Mutex<Option<Handover>>,
+}
+
+/// What the configuration says about a request: looked up once, in one snapshot (P2).
+#[derive(Debug)]
+pub struct Plan {
+    /// The route.
+    pub route: Arc<Route>,
+    /// The upstream that the weights have chosen.
+    pub upstream: Arc<Upstream<Pool>>,
+    /// Counters of the route.
+    pub counters: Arc<RouteCounters>,
+    /// To the head of the answer; `None` = no limit.
+    pub request_timeout: Option<Duration>,
+    /// For one connection to a pod.
+    pub connect_timeout: Duration,
+    /// Silence that ends a tunnel; `None` = never.
+    pub idle_timeout: Option<Duration>,
+    /// Server name for TLS to the pod.
+    pub server_name: Option<Box<str>>,
+}
+
+impl Connection {
+    /// Serves one request. Every request has an answer: one of a pod, or one of ours.
+    pub async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+        let version = request.version();
+        let id = request_id(request.headers());
+        let record = self.proxy.access_log.request(|| self.entry(&request, &id));
+        let mut serving = Serving::new(Arc::clone(&self.clock), record);
+
+        let (parts, body) = request.into_parts();
+        let plan = self.plan(&parts);
+        let (plan, upgrade) = match plan {
+            Ok(planned) => planned,
+            Err(error) => {
+                self.proxy.refused(error);
+                return respond(error, &id, version, serving);
+            }
+        };
+        if let Some(record) = &mut serving.record {
+            record.entry.route = Some(Arc::clone(&plan.route.id));
+            record.entry.upstream = Some(Arc::clone(&plan.upstream.id));
+        }
+        let result = match upgrade {
+            Upgrade::None => {
+                let body = RequestBody::new(body, &self.clock);
+                let request = self.pod_request(parts, body, &id);
+                self.exchange(&plan, request).await
+            }
+            Upgrade::WebSocket(accept) => {
+                let request = self.pod_request(parts, RequestBody::Empty, &id);
+                open(&self, &plan, request, &accept).await
+            }
+        };
+        match result {
+            Ok(answer) => answer_of(answer, &plan, serving),
+            Err(error) => {
+                self.proxy.refused(error);
+                plan.counters.answered(error.status().as_u16());
+                respond(error, &id, version, serving)
+            }
+        }
+    }
+
+    /// Everything that is decided before the first wait.
+    fn plan(&self, head: &request::Parts) -> Result<(Plan, Upgrade), ProxyError> {
+        let refuse = ProxyError::new;
+        let target =
+            Target::parse(&head.method, &head.uri, head.version, &head.headers).map_err(refuse)?;
+        check_transfer_encoding(&head.headers).map_err(refuse)?;
+        let upgrade =
+            Upgrade::requested(&head.method, head.version, &head.headers).map_err(|invalid| {
+                refuse(match invalid {
+                    InvalidHandshake::Malformed => Reason::WebSocketHandshake,
+                    InvalidHandshake::Version => Reason::WebSocketVersion,
+                })
+            })?;
+
+        let snapshot = self.proxy.snapshot.load();
+        let listener = snapshot
+            .listeners
+            .get(&*self.listener)
+            .ok_or(refuse(Reason::NoHost))?;
+        let route = match listener.hosts.find(target.host.as_deref(), &target.path) {
+            Match::Route(route) => route,
+            Match::NoHost => return Err(refuse(Reason::NoHost)),
+            Match::NoPath => return Err(refuse(Reason::NoPath)),
+        };
+        let counters = self.proxy.metrics.route(&route.id.origin);
+        let upstream = choose(route)
+            .and_then(|id| self.proxy.registry.find(id).ok_or(Reason::NoEndpoints))
+            .map_err(|reason| {
+                counters.answered(refuse(reason).status().as_u16());
+                refuse(reason)
+            })?;
+        let overrides = &route.overrides;
+        let server_name = match upstream.id.protocol {
+            PodProtocol::Plain => None,
+            PodProtocol::Tls => target.host.as_deref().map(Into::into),
+        };
+        let plan = Plan {
+            request_timeout: overrides
+                .request_timeout
+                .unwrap_or(listener.timeouts.request),
+            connect_timeout: overrides
+                .connect_timeout
+                .unwrap_or(listener.timeouts.connect),
+            idle_timeout: overrides
+                .websocket_idle_timeout
+                .unwrap_or(listener.websocket.idle_timeout),
+            route: Arc::clone(route),
+            upstream,
+            counters,
+            server_name,
+        };
+        Ok((plan, upgrade))
+    }
+
+    /// Forwards an ordinary request.
+    async fn exchange(
+        &self,
+        plan: &Plan,
+        request: Request<RequestBody>,
+    ) -> Result<Forwarded, ProxyError> {
+        let forwarded = forward(&self.proxy, plan, request, Attempts::Pooled);
+        let forwarded = self.in_time(plan, forwarded).await?;
+        // Nobody asked for other protocols (RFC 9110 §15.2.2).
+        if forwarded.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ProxyError::new(Reason::PodUpgrade));
+        }
+        Ok(forwarded)
+    }
+
+    /// Ends a wait for a pod at the request's deadline, and says whose fault it is.
+    pub(super) async fn in_time<T>(
+        &self,
+        plan: &Plan,
+        wait: impl Future<Output = Result<T, ProxyError>>,
+    ) -> Result<T, ProxyError> {
+        let Some(limit) = plan.request_timeout else {
+            return wait.await;
+        };
+        match tokio::time::timeout(limit, wait).await {
+            Ok(result) => result,
+            Err(_) if self.clock.is_reading_body() => Err(ProxyError::new(Reason::ClientTimeout)),
+            Err(_) => Err(ProxyError::new(Reason::RequestTimeout)),
+        }
+    }
+
+    /// The request as the pod gets it.
+    fn pod_request(
+        &self,
+        mut parts: request::Parts,
+        body: RequestBody,
+        id: &HeaderValue,
+    ) -> Request<RequestBody> {
+        // Origin form, whatever form the client used (RFC 9112 §3.2.1).
+        if parts.uri.authority().is_some() {
+            if !parts.headers.contains_key(header::HOST)
+                && let Some(authority) = parts.uri.authority()
+                && let Ok(host) = HeaderValue::from_str(authority.as_str())
+            {
+                parts.headers.insert(header::HOST, host);
+            }
+            let path = parts
+                .uri
+                .path_and_query()
+                .cloned()
+                .unwrap_or_else(|| PathAndQuery::from_static("/"));
+            parts.uri = Uri::from(path);
+        }
+        if parts.version == Version::HTTP_2 {
+            join_cookies(&mut parts.headers);
+        }
+        parts.version = Version::HTTP_11;
+        prepare_request(&mut parts.headers, &self.hop, id);
+        // What hyper keeps there concerns the client's connection.
+        parts.extensions.clear();
+        Request::from_parts(parts, body)
+    }
+
+    fn entry(&self, request: &Request<Incoming>, id: &HeaderValue) -> RequestEntry {
+        RequestEntry {
+            time: SystemTime::now(),
+            duration: Duration::ZERO,
+            client: self.hop.client,
+            listener: Arc::clone(&self.listener),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: request.headers().get(header::HOST).cloned(),
+            version: request.version(),
+            request_id: id.clone(),
+            user_agent: request.headers().get(header::USER_AGENT).cloned(),
+            status: 0,
+            bytes_sent: 0,
+            route: None,
+            upstream: None,
+            endpoint: None,
+            error: None,
+        }
+    }
+
+    /// Puts the pod's side of a tunnel where the connection's task finds it.
+    pub(super) fn hand_over(&self, handover: Handover) {
+        *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(handover);
+    }
+
+    /// The pod's side of a tunnel, once.
+    pub fn take_handover(&self) -> Option<Handover> {
+        self.handover
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// A connection of `client` on a listener.
+    #[must_use]
+    pub fn new(
+        proxy: Arc<Proxy>,
+        listener: Arc<ListenerId>,
+        client: SocketAddr,
+        protocol: Protocol,
+        port: u16,
+        clock: Arc<ConnectionClock>,
+    ) -> Self {
+        Self {
+            proxy,
+            listener,
+            hop: Hop {
+                client,
+                protocol,
+                port,
+            },
+            clock,
+            handover: Mutex::new(None),
+        }
+    }
+}
+
+/// The answer of a pod as the client gets it.
+fn answer_of(forwarded: Forwarded, plan: &Plan, mut serving: Serving) -> Response<ResponseBody> {
+    let Forwarded {
+        response,
+        connection,
+        in_flight,
+    } = forwarded;
+    let (mut parts, body) = response.into_parts();
+    let status = parts.status;
+    plan.counters.answered(status.as_u16());
+    if let Some(record) = &mut serving.record {
+        record.entry.status = status.as_u16();
+        record.entry.endpoint = Some(in_flight.endpoint().address);
+    }
+    parts.version = Version::HTTP_11;
+    prepare_response(&mut parts.headers);
+    let body = match connection {
+        Some(connection) => ResponseBody::pod(body, connection, in_flight, serving),
+        // A tunnel: its line in the log is written when it ends.
+        None => {
+            serving.record = None;
+            parts
+                .headers
+                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            parts
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            ResponseBody::empty()
+        }
+    };
+    Response::from_parts(parts, body)
+}
+
+/// The upstream of a route, by weight.
+fn choose(route: &Route) -> Result<&Arc<crate::routing::UpstreamId>, Reason> {
+    let backend = match &*route.backends {
+        [only] if only.weight > 0 => Some(only),
+        _ => match route.total_weight() {
+            0 => None,
+            total => route.backend(fastrand::u32(0..total)),
+        },
+    };
+    backend
+        .ok_or(Reason::NoBackend)?
+        .target
+        .as_ref()
+        .map_err(|&unavailable| Reason::Backend(unavailable))
+}
+
+/// `chunked`, once, or none at all. hyper also takes lists that end in `chunked`, which another
+/// server may frame otherwise (RFC 9112 §6.1).
+fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Reason> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None)
+            if coding
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked") =>
+        {
+            Ok(())
+        }
+        _ => Err(Reason::TransferEncoding),
+    }
+}
+
+/// RFC 9113 §8.2.3: cookies that HTTP/2 has split are one field in HTTP/1.1.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let joined: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&joined.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
