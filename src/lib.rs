@@ -12,14 +12,18 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod balance;
+pub mod config;
 pub mod control;
 pub mod demo;
 pub mod inspect;
 pub mod metrics;
 pub mod proxy;
 pub mod routing;
+pub mod shutdown;
 pub mod source;
+pub mod telemetry;
 pub mod tls;
 pub mod translate;
 pub mod websocket;

@@ -1,0 +1,283 @@
+//! Everything, put together: built with its sockets bound, run, drained.
+//!
+//! ```text
+//! Config ─▶ App::start ─▶ control thread: source ─▶ Control ─▶ DataPlane (Publish)
+//!                    │                    admin port
+//!                    └──▶ data threads:   listeners, connections, tunnels
+//! App::shutdown ─▶ lame ─▶ drain ─▶ forced
+//! ```
+//!
+//! Two runtimes, so that a rebuild of the table never delays a frame. The data plane is one
+//! work-stealing runtime: with a runtime and a `SO_REUSEPORT` socket per core the relay costs the
+//! same on two cores, and such listeners reset queued connections when they close.
+
+pub mod data_plane;
+pub mod exposition;
+pub mod observe;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::data_plane::DataPlane;
+use crate::admin::Admin;
+use crate::balance::Registry;
+use crate::config::Config;
+use crate::control::report::Report;
+use crate::control::{Control, Told};
+use crate::metrics::Metrics;
+use crate::proxy::Proxy;
+use crate::proxy::access_log::{AccessLog, Writer};
+use crate::proxy::listeners::Listeners;
+use crate::routing::{ListenerId, Snapshot};
+use crate::shutdown::{Shutdown, Windows};
+use crate::source::DirectorySource;
+use crate::tls::self_signed::self_signed;
+use crate::tls::{PodTls, ServerTls};
+use crate::websocket::{Cause, TunnelTable};
+
+/// A running process.
+#[derive(Debug)]
+pub struct App {
+    proxy: Arc<Proxy>,
+    listeners: Arc<Listeners>,
+    told: Told,
+    admin: Option<SocketAddr>,
+    windows: Windows,
+    shutdown: Shutdown,
+    control: Option<JoinHandle<()>>,
+    data: Option<Runtime>,
+    log_writer: Option<Writer>,
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Tunnels that were told to end.
+    pub tunnels: usize,
+    /// Whether everything had ended before the deadline.
+    pub clean: bool,
+}
+
+impl App {
+    /// Builds and starts everything. Sockets of the admin port are bound when this returns;
+    /// listeners are when [`App::ready`] does.
+    ///
+    /// # Errors
+    /// A directory that cannot be read, an admin port that cannot be bound, or a system without
+    /// threads or random numbers.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let data = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.workers.max(1))
+            .thread_name("data")
+            .enable_all()
+            .build()
+            .context("cannot start the threads of the data plane")?;
+        let control_runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the control plane")?;
+
+        let shutdown = Shutdown::default();
+        let (access_log, log_writer) = if config.access_log {
+            let (log, writer) = AccessLog::start(std::io::stdout())?;
+            (log, Some(writer))
+        } else {
+            (AccessLog::off(), None)
+        };
+        let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
+        let fallback = Arc::new(self_signed(&["holdfast.invalid"])?);
+        let proxy = Arc::new(Proxy {
+            server_tls: ServerTls::new(Arc::clone(&snapshot), fallback)?,
+            pod_tls: PodTls::new()?,
+            snapshot,
+            registry: Arc::new(Registry::default()),
+            tunnels: TunnelTable::new(),
+            metrics: Arc::new(Metrics::default()),
+            access_log,
+            tasks: TaskTracker::new(),
+            force: shutdown.forced.clone(),
+        });
+        let listeners = Arc::new(Listeners::new(
+            Arc::clone(&proxy),
+            config.binding,
+            data.handle().clone(),
+        ));
+        let publisher = DataPlane::new(
+            Arc::clone(&proxy),
+            Arc::clone(&listeners),
+            data.handle().clone(),
+            config.windows.drain,
+        );
+        let (control, told) = Control::new(
+            config.settings.clone(),
+            Arc::clone(&proxy.registry),
+            publisher,
+            Arc::clone(&proxy.metrics),
+        );
+
+        // The source outlives the signal: changes are served until the process has ended.
+        let stop = shutdown.forced.clone();
+        let updates = {
+            let _runtime = control_runtime.enter();
+            DirectorySource::start(config.manifests.clone(), stop.clone())?
+        };
+        let admin = config
+            .admin
+            .map(|address| {
+                control_runtime
+                    .block_on(Admin::bind(address))
+                    .with_context(|| format!("cannot bind the admin port {address}"))
+            })
+            .transpose()?;
+        let admin_address = admin.as_ref().map(Admin::address);
+        let handles = observe::handles(&proxy, &told, &shutdown);
+        let sweeper = data.spawn(Arc::clone(&proxy).sweep_pools());
+        let control = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || {
+                control_runtime.block_on(async {
+                    let serve_admin = async {
+                        if let Some(admin) = admin {
+                            admin.serve(handles, stop.clone()).await;
+                        }
+                    };
+                    tokio::join!(control.run(updates, stop.clone()), serve_admin);
+                });
+                sweeper.abort();
+            })
+            .context("cannot start the thread of the control plane")?;
+
+        Ok(Self {
+            proxy,
+            listeners,
+            told,
+            admin: admin_address,
+            windows: config.windows,
+            shutdown,
+            control: Some(control),
+            data: Some(data),
+            log_writer,
+        })
+    }
+
+    /// Waits until the first snapshot is served.
+    pub async fn ready(&self) {
+        let mut generation = self.told.generation.clone();
+        // The sender lives in the control loop, which ends only at shutdown.
+        drop(generation.wait_for(|&generation| generation > 0).await);
+    }
+
+    /// Waits until a snapshot newer than `generation` is served, and answers which.
+    pub async fn published_after(&self, generation: u64) -> u64 {
+        let mut receiver = self.told.generation.clone();
+        match receiver.wait_for(|&now| now > generation).await {
+            Ok(now) => *now,
+            Err(_) => generation,
+        }
+    }
+
+    /// How many snapshots have been published.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        *self.told.generation.borrow()
+    }
+
+    /// Where listeners are bound.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<ListenerId, SocketAddr> {
+        self.listeners.addresses()
+    }
+
+    /// Where the admin port is bound.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What is wrong at the moment.
+    #[must_use]
+    pub fn reports(&self) -> Arc<Vec<Report>> {
+        self.told.reports.load_full()
+    }
+
+    /// Open WebSockets.
+    #[must_use]
+    pub fn tunnels(&self) -> &TunnelTable {
+        &self.proxy.tunnels
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.proxy.metrics
+    }
+
+    /// Ends cleanly: see [`crate::shutdown`].
+    pub async fn shutdown(mut self) -> Drained {
+        let Windows {
+            delay,
+            drain,
+            grace,
+        } = self.windows;
+        self.shutdown.begun.cancel();
+        tokio::time::sleep(delay).await;
+        self.listeners.stop();
+        self.listeners.drain();
+        let tasks = &self.proxy.tasks;
+        tasks.close();
+        let mut told = 0;
+        let ending = async {
+            told = self
+                .proxy
+                .tunnels
+                .drain(|_| true, drain, Cause::Shutdown)
+                .await;
+            // Tunnels whose handshake was under way when the window closed.
+            tokio::time::timeout(grace, tasks.wait()).await.is_ok()
+        };
+        let open = self.proxy.tunnels.len();
+        let clean = tokio::select! {
+            biased;
+            () = tasks.wait() => true,
+            clean = ending => clean,
+        };
+        let tunnels = told.max(open);
+        self.stop();
+        Drained { tunnels, clean }
+    }
+
+    /// Ends everything at once.
+    fn stop(&mut self) {
+        self.shutdown.begun.cancel();
+        self.shutdown.forced.cancel();
+        if let Some(control) = self.control.take() {
+            // It has nothing to wait for but the token.
+            drop(control.join());
+        }
+        if let Some(data) = self.data.take() {
+            data.shutdown_background();
+        }
+    }
+
+    /// Waits until the access log is written. Everything else must have ended.
+    fn finish_log(self) {
+        let Some(writer) = self.log_writer else {
+            return;
+        };
+        drop(self.listeners);
+        drop(self.proxy);
+        writer.join();
+    }
+}
+
+/// For how long the access log may take to be written at the end.
+pub const LOG_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,0 +1,84 @@
+//! The proxy as the control loop sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::control::publish::{BindFailure, Publish};
+use crate::proxy::Proxy;
+use crate::proxy::listeners::Listeners;
+use crate::routing::Snapshot;
+use crate::websocket::Cause;
+
+/// Swaps snapshots in and reconciles listeners.
+#[derive(Debug)]
+pub struct DataPlane {
+    proxy: Arc<Proxy>,
+    listeners: Arc<Listeners>,
+    runtime: Handle,
+    /// Over which the tunnels of a listener that has left are closed.
+    drain: Duration,
+    unbound: Vec<BindFailure>,
+}
+
+impl DataPlane {
+    /// Its tasks run on `runtime`.
+    #[must_use]
+    pub fn new(
+        proxy: Arc<Proxy>,
+        listeners: Arc<Listeners>,
+        runtime: Handle,
+        drain: Duration,
+    ) -> Self {
+        Self {
+            proxy,
+            listeners,
+            runtime,
+            drain,
+            unbound: Vec::new(),
+        }
+    }
+
+    fn reconcile(&mut self) -> Vec<BindFailure> {
+        let snapshot = self.proxy.snapshot.load_full();
+        let (left, errors) = self.listeners.reconcile(&snapshot);
+        for listener in left {
+            let tunnels = self.proxy.tunnels.clone();
+            let window = self.drain;
+            let drain = async move {
+                tunnels
+                    .drain(
+                        |tunnel| *tunnel.listener == listener,
+                        window,
+                        Cause::ListenerRemoved,
+                    )
+                    .await;
+            };
+            self.proxy.tasks.spawn_on(drain, &self.runtime);
+        }
+        self.unbound = errors
+            .into_iter()
+            .map(|error| BindFailure {
+                listener: error.listener,
+                port: error.port,
+                error: error.error.to_string(),
+            })
+            .collect();
+        self.unbound.clone()
+    }
+}
+
+impl Publish for DataPlane {
+    fn publish(&mut self, snapshot: Snapshot) -> Vec<BindFailure> {
+        if **self.proxy.snapshot.load() == snapshot {
+            return self.unbound.clone();
+        }
+        self.proxy.snapshot.store(Arc::new(snapshot));
+        self.reconcile()
+    }
+
+    fn retry(&mut self) -> Vec<BindFailure> {
+        self.reconcile()
+    }
+}

@@ -1,0 +1,43 @@
+//! What a process is to do: typed, complete and immutable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::proxy::listeners::Binding;
+use crate::shutdown::Windows;
+use crate::translate::Settings;
+
+/// What a process is to do. Made from the command line; in tests, by hand.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory of manifests.
+    pub manifests: PathBuf,
+    /// Where the admin port is bound; `None` = nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Where listeners bind.
+    pub binding: Binding,
+    /// Threads of the data plane.
+    pub workers: usize,
+    /// How the process ends.
+    pub windows: Windows,
+    /// Whether access logs are written to standard output.
+    pub access_log: bool,
+    /// What translation depends on.
+    pub settings: Settings,
+}
+
+impl Config {
+    /// The defaults, for a directory of manifests.
+    #[must_use]
+    pub fn new(manifests: impl Into<PathBuf>) -> Self {
+        Self {
+            manifests: manifests.into(),
+            admin: None,
+            binding: Binding::default(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            windows: Windows::default(),
+            access_log: false,
+            settings: Settings::default(),
+        }
+    }
+}
