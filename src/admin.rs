@@ -1,1 +1,59 @@
 //! Health, metrics and JSON for operators, on a port of their own.
+//!
+//! ```text
+//! probe, Prometheus, operator ─▶ Admin ─▶ Handles ─▶ closures that app made
+//!                                  └ GET and HEAD only, few connections, short deadlines
+//! ```
+//!
+//! The pages own nothing and change nothing: `app` hands in closures that read what others hold.
+
+mod handles;
+mod server;
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use handles::{Handles, Readiness};
+
+/// The admin port, bound.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Admin {
+    /// Binds the port; port 0 lets the system choose. Nothing is answered before
+    /// [`Admin::serve`].
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be bound.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let in_words = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("the admin port cannot listen on {address}: {error}"),
+            )
+        };
+        let listener = TcpListener::bind(address).await.map_err(in_words)?;
+        let address = listener.local_addr().map_err(in_words)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown` is cancelled, then lets requests under way finish for at most 3 s.
+    ///
+    /// Cancel it last: while the proxy drains, `/readyz` has to say so.
+    pub async fn serve(self, handles: Handles, shutdown: CancellationToken) {
+        server::serve(self.listener, handles, shutdown).await;
+    }
+}

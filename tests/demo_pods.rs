@@ -127,12 +127,8 @@ async fn echo_tells_what_the_pod_saw() {
         assert_eq!(seen["query"], "x=1&y");
         assert_eq!(seen["httpVersion"], "HTTP/1.1");
         let headers = seen["headers"].as_array().unwrap();
-        for header in [
-            json!(["x-two", "1"]),
-            json!(["x-two", "2"]),
-            json!(["host", "echo.localhost"]),
-        ] {
-            assert!(headers.contains(&header), "{headers:?}");
+        for header in ["x-two: 1", "x-two: 2", "host: echo.localhost"] {
+            assert!(headers.contains(&json!(header)), "{headers:?}");
         }
         assert_eq!(
             seen["body"],
