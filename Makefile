@@ -17,7 +17,7 @@ run: ## Build and run the demo: proxy on 8080 and 8443, admin on 9090
 
 .PHONY: test
 test: test-deps ## Install what the tests need, then run all tests
-	timeout --verbose --foreground $(TEST_TIME_LIMIT) cargo test --workspace
+	timeout --verbose --foreground --kill-after=10s $(TEST_TIME_LIMIT) cargo test --workspace
 
 .PHONY: test-deps
 test-deps: ## Install the Debian packages that the tests need

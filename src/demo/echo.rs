@@ -41,7 +41,8 @@ struct Seen<'a> {
     path: &'a str,
     query: &'a str,
     http_version: String,
-    headers: Vec<(&'a str, String)>,
+    /// As `name: value`, in the order of their arrival.
+    headers: Vec<String>,
     body: SeenBody,
 }
 
@@ -117,10 +118,7 @@ fn seen<'a>(head: &'a Parts, body: SeenBody, client: &'a Client) -> Seen<'a> {
         headers: head
             .headers
             .iter()
-            .map(|(name, value)| {
-                let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-                (name.as_str(), value)
-            })
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
             .collect(),
         body,
     }
