@@ -263,8 +263,9 @@ impl Attached {
                         Reason::CertificateConflict,
                         offer.field.clone(),
                         format!(
-                            "{name} has another certificate from the older {}, which stays; name \
-                             the host in one Ingress only, or the same certificate in both",
+                            "{name} has another certificate from {}, which is older, or as old \
+                             and first by name, and stays; name the host in one Ingress only, or \
+                             the same certificate in both",
                             holder.seniority.key()
                         ),
                     );
@@ -403,8 +404,8 @@ fn route_conflict(
         )
     } else {
         format!(
-            "{what} of {claim} belongs to the older {}; this one has no effect; choose another \
-             host or path, or remove one of the two",
+            "{what} of {claim} belongs to {}, which is older, or as old and first by name; this one \
+             has no effect; choose another host or path, or remove one of the two",
             winner.id.origin
         )
     };

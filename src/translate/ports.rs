@@ -36,8 +36,8 @@ impl Ports {
                     Reason::PortConflict,
                     format!("{}.port", listener.field),
                     format!(
-                        "port {} belongs to the older LoadBalancer {holder}, so listener {} is \
-                         not opened; choose another port",
+                        "port {} belongs to LoadBalancer {holder}, which is older, or as old and \
+                         first by name, so listener {} is not opened; choose another port",
                         listener.port, listener.name
                     ),
                 );
