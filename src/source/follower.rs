@@ -62,8 +62,6 @@ pub(super) struct Follower {
 #[derive(Debug)]
 struct Known {
     real: PathBuf,
-    /// Whether a link leads to it.
-    linked: bool,
     /// State when it was read; none while it could not be.
     stamp: Option<Stamp>,
 }
@@ -227,8 +225,6 @@ impl Follower {
             }
             Err(_) => {
                 self.leave(file, now + GRACE);
-                // The target of a link has no name in the walk; its return has to be watched for.
-                work.scan |= self.files.get(file).is_some_and(|known| known.linked);
                 return;
             }
         };
@@ -277,16 +273,15 @@ impl Follower {
             }
         } else if tree::is_manifest(name) {
             let file: Arc<Path> = Arc::from(reached.join(name));
-            self.note(&file, path, false);
+            self.note(&file, path);
             self.sort_file(&file, path, sign, work, now);
         }
     }
 
     /// A file, and where it is.
-    fn note(&mut self, file: &Arc<Path>, real: &Path, linked: bool) {
+    fn note(&mut self, file: &Arc<Path>, real: &Path) {
         let known = Known {
             real: real.to_owned(),
-            linked,
             stamp: None,
         };
         self.by_real.insert(known.real.clone(), Arc::clone(file));
@@ -471,7 +466,7 @@ impl Follower {
             _ => false,
         };
         if !same_place {
-            self.note(file, &found.real, found.linked);
+            self.note(file, &found.real);
         } else if self.waiting.contains_key(file) {
             return;
         }
