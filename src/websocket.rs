@@ -1,1 +1,32 @@
-//! The WebSocket engine.
+//! The WebSocket engine: everything after the 101.
+//!
+//! ```text
+//!            ┌──────────────────── Relay (one task) ────────────────────┐
+//! client ───▶│ read ─▶ Scanner (frame boundaries) ─▶ write              │───▶ pod
+//! client ◀───│              write ◀─ Scanner ◀─ read                    │◀─── pod
+//!            └───┬──────────────────────────────────────────────▲───────┘
+//!                │ counts, last activity                        │ end(Cause)
+//!                ▼                                              │
+//!            TunnelTable: one record a tunnel ─▶ metrics, list, drain, shutdown
+//! ```
+//!
+//! The proxy is transparent: payload is never buffered, unmasked or changed, so compression,
+//! fragments and extensions that it has never heard of pass untouched. It only knows where a frame
+//! ends, and that is enough to end a tunnel with a well-formed Close frame, to count messages and
+//! to report why a tunnel ended.
+
+pub mod close;
+pub mod frame;
+pub mod scanner;
+
+mod drain;
+mod flow;
+mod relay;
+mod table;
+mod tunnel;
+
+pub use close::{By, Cause, CloseCode, Ending, Side};
+pub use relay::{Outcome, Relay, RelayConfig, relay};
+pub use scanner::{Scanner, Stop, Traffic};
+pub use table::{RouteTotals, TunnelTable};
+pub use tunnel::{TunnelGuard, TunnelInfo, TunnelView};

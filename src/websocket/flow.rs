@@ -1,0 +1,278 @@
+//! One direction of a tunnel: what one peer says to the other, and how far that has come.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::close::Side;
+use super::frame;
+use super::scanner::{Scanner, Stop, Traffic};
+
+/// One direction. Owns no buffer unless its sink is slower than its source.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) scanner: Scanner,
+    /// Read (or made) but not yet taken by the sink. While it exists nothing more is read to be
+    /// forwarded: that is the back-pressure.
+    pending: Option<Box<Pending>>,
+    /// The source's stream has ended, by end or error.
+    pub(super) source_ended: bool,
+    pub(super) sink: Sink,
+    /// Written, but perhaps still in a buffer of the sink's own (TLS).
+    unflushed: bool,
+    /// A write failed: the sink takes nothing any more.
+    pub(super) sink_failed: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+/// How far the stream toward the sink has come. Only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sink {
+    /// What is read is forwarded.
+    Forwarding,
+    /// As before, but a Close of ours goes in at the next boundary.
+    Ending,
+    /// At a boundary, where a Close of ours goes in now; what is read from here on is discarded.
+    CloseDue,
+    /// A Close frame is the last of the stream.
+    Closed,
+    /// The stream is complete, or cut off: the end of it is to be sent.
+    Finishing,
+    /// The end of the stream has been sent, or the sink failed.
+    Finished,
+}
+
+/// What a [`Flow::pump`] did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pumped {
+    /// Anything at all: try again.
+    pub(super) progress: bool,
+    /// Bytes were read to be forwarded, or written.
+    pub(super) active: bool,
+    /// Bytes were read and discarded.
+    pub(super) discarded: bool,
+    /// What passed.
+    pub(super) traffic: Traffic,
+}
+
+impl Flow {
+    /// A flow that begins with bytes that have been read already.
+    pub(super) fn new(prefix: &[u8], traffic: &mut Traffic) -> Self {
+        let mut flow = Self {
+            scanner: Scanner::new(),
+            pending: None,
+            source_ended: false,
+            sink: Sink::Forwarding,
+            unflushed: false,
+            sink_failed: false,
+        };
+        let forward = flow.admit(prefix, traffic);
+        flow.keep(prefix.get(..forward).unwrap_or_default());
+        flow
+    }
+
+    /// Whether everything for the sink has been taken by it.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.pending.is_none() && !self.unflushed
+    }
+
+    /// Puts a Close frame behind what the sink has not yet taken, and says nothing more to it.
+    pub(super) fn queue_close(&mut self, toward: Side, code: Option<u16>, reason: &str) {
+        let mask = match toward {
+            Side::Client => None,
+            Side::Pod => Some(frame::mask_key()),
+        };
+        let pending = self.pending.get_or_insert_with(|| {
+            Box::new(Pending {
+                bytes: Vec::with_capacity(64),
+                written: 0,
+            })
+        });
+        frame::close(&mut pending.bytes, code, reason, mask);
+        self.sink = Sink::Closed;
+    }
+
+    /// Gives up what the sink has not taken, and ends the stream.
+    pub(super) fn cut(&mut self) {
+        if self.sink < Sink::Finishing {
+            self.sink = Sink::Finishing;
+        }
+        self.pending = None;
+    }
+
+    /// One round: deliver what is pending, end the stream if it is complete, read once.
+    ///
+    /// Returns without progress only when every side that it waits for has the task's waker.
+    pub(super) fn pump<S, D>(
+        &mut self,
+        source: &mut S,
+        sink: &mut D,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Pumped
+    where
+        S: AsyncRead + Unpin,
+        D: AsyncWrite + Unpin,
+    {
+        let mut pumped = Pumped::default();
+        self.deliver(sink, cx, &mut pumped);
+        self.read(source, sink, buffer, cx, &mut pumped);
+        pumped.progress |= pumped.active || pumped.discarded;
+        pumped
+    }
+
+    /// Writes what is pending, flushes, and ends a complete stream.
+    fn deliver<D: AsyncWrite + Unpin>(
+        &mut self,
+        sink: &mut D,
+        cx: &mut Context<'_>,
+        pumped: &mut Pumped,
+    ) {
+        if self.sink == Sink::Finished {
+            return;
+        }
+        while let Some(pending) = self.pending.as_deref_mut() {
+            let rest = pending.bytes.get(pending.written..).unwrap_or_default();
+            if rest.is_empty() {
+                self.pending = None;
+                break;
+            }
+            match Pin::new(&mut *sink).poll_write(cx, rest) {
+                Poll::Ready(Ok(written @ 1..)) => {
+                    pending.written += written;
+                    self.unflushed = true;
+                    pumped.active = true;
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return self.fail(pumped),
+                Poll::Pending => return,
+            }
+        }
+        if self.sink == Sink::Finishing {
+            // Flushes too, as far as a sink has anything to flush.
+            if let Poll::Ready(result) = Pin::new(&mut *sink).poll_shutdown(cx) {
+                self.unflushed = false;
+                self.sink = Sink::Finished;
+                self.sink_failed |= result.is_err();
+                pumped.progress = true;
+            }
+        } else if self.unflushed {
+            self.flush(sink, cx, pumped);
+        }
+    }
+
+    fn flush<D: AsyncWrite + Unpin>(
+        &mut self,
+        sink: &mut D,
+        cx: &mut Context<'_>,
+        pumped: &mut Pumped,
+    ) {
+        match Pin::new(sink).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.unflushed = false;
+                pumped.progress = true;
+            }
+            Poll::Ready(Err(_)) => self.fail(pumped),
+            Poll::Pending => {}
+        }
+    }
+
+    /// Reads once, if what is read can go somewhere.
+    fn read<S, D>(
+        &mut self,
+        source: &mut S,
+        sink: &mut D,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+        pumped: &mut Pumped,
+    ) where
+        S: AsyncRead + Unpin,
+        D: AsyncWrite + Unpin,
+    {
+        let discarding = self.sink > Sink::Ending;
+        if self.source_ended || !(discarding || self.is_delivered()) {
+            return;
+        }
+        let mut into = ReadBuf::new(buffer);
+        let chunk = match Pin::new(source).poll_read(cx, &mut into) {
+            Poll::Pending => return,
+            Poll::Ready(Ok(())) if !into.filled().is_empty() => into.filled(),
+            Poll::Ready(_) => {
+                self.source_ended = true;
+                pumped.progress = true;
+                pumped.active = true;
+                return;
+            }
+        };
+        if discarding {
+            self.discard(chunk);
+            pumped.discarded = true;
+            return;
+        }
+        pumped.active = true;
+        let forward = self.admit(chunk, &mut pumped.traffic);
+        let mut forward = chunk.get(..forward).unwrap_or_default();
+        while !forward.is_empty() {
+            match Pin::new(&mut *sink).poll_write(cx, forward) {
+                Poll::Ready(Ok(written @ 1..)) => {
+                    self.unflushed = true;
+                    forward = forward.get(written..).unwrap_or_default();
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return self.fail(pumped),
+                Poll::Pending => return self.keep(forward),
+            }
+        }
+        self.flush(sink, cx, pumped);
+    }
+
+    /// Scans what was read, and returns how much of it goes to the sink. The rest is discarded:
+    /// what follows a Close, or the boundary at which a Close of ours goes in.
+    fn admit(&mut self, chunk: &[u8], traffic: &mut Traffic) -> usize {
+        let stop = match self.sink {
+            Sink::Ending => Stop::AtBoundary,
+            _ => Stop::AfterClose,
+        };
+        let forward = self.scanner.scan(chunk, stop, traffic);
+        if self.scanner.is_closed() {
+            self.sink = Sink::Closed;
+        } else if self.scanner.is_broken() {
+            self.sink = if self.scanner.at_boundary() {
+                Sink::CloseDue
+            } else {
+                Sink::Finishing
+            };
+        } else if self.sink == Sink::Ending && self.scanner.at_boundary() {
+            self.sink = Sink::CloseDue;
+            self.discard(chunk.get(forward..).unwrap_or_default());
+        }
+        forward
+    }
+
+    /// Looks through what goes nowhere for the source's Close.
+    fn discard(&mut self, chunk: &[u8]) {
+        self.scanner
+            .scan(chunk, Stop::AfterClose, &mut Traffic::default());
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.pending = Some(Box::new(Pending {
+                bytes: bytes.to_vec(),
+                written: 0,
+            }));
+        }
+    }
+
+    fn fail(&mut self, pumped: &mut Pumped) {
+        self.pending = None;
+        self.unflushed = false;
+        self.sink = Sink::Finished;
+        self.sink_failed = true;
+        pumped.progress = true;
+    }
+}
