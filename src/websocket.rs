@@ -17,7 +17,6 @@
 
 pub mod close;
 pub mod frame;
-pub mod handshake;
 pub mod scanner;
 
 mod drain;

@@ -108,7 +108,7 @@ pub struct Relay<C, P> {
     first: Option<(Cause, By)>,
     /// Both peers are to be told to close, for this cause.
     ending: Option<Cause>,
-    /// The code that we told, if we did.
+    /// The code that we told the peer whom the cause concerns, if we did.
     told: Option<u16>,
     done: bool,
 }
@@ -282,17 +282,24 @@ impl<C, P> Relay<C, P> {
 
     /// The code and reason of our Close to `side`.
     fn parting(&mut self, side: Side) -> (Option<u16>, &'static str) {
-        let back = self.flow_from(side);
-        if back.scanner.is_closed() {
-            return (answer(back.scanner.close_code()), "");
-        }
         let (first, by) = self.first.unwrap_or((Cause::Shutdown, By::Proxy));
-        let cause = self.ending.unwrap_or(first);
-        let code = cause.code(side, by);
-        if self.told.is_none() || by == side.into() {
-            self.told = Some(code);
+        let back = self.flow_from(side);
+        let (code, reason) = if back.scanner.is_closed() {
+            (answer(back.scanner.close_code()), "")
+        } else {
+            let cause = self.ending.unwrap_or(first);
+            (Some(cause.code(side, by)), cause.reason())
+        };
+        let counts = match (first, by) {
+            (Cause::ClientGone, _) => side == Side::Pod,
+            (Cause::PodGone, _) => side == Side::Client,
+            (Cause::ProtocolError, culprit) => culprit == side.into(),
+            _ => true,
+        };
+        if counts {
+            self.told = code;
         }
-        (Some(code), cause.reason())
+        (code, reason)
     }
 
     fn set_clock(&mut self) {

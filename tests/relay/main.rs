@@ -1,0 +1,7 @@
+//! The relay and the tunnel table, seen from the sockets of the two peers.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod endings;
+mod strict;
+mod tcp;
+mod tunnels;
