@@ -11,9 +11,8 @@ mod handles;
 mod server;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use handles::{Handles, Readiness};
@@ -32,14 +31,15 @@ impl Admin {
     /// # Errors
     ///
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let in_words = |error: io::Error| {
             io::Error::new(
                 error.kind(),
                 format!("the admin port cannot listen on {address}: {error}"),
             )
         };
-        let listener = TcpListener::bind(address).await.map_err(in_words)?;
+        let listener = TcpListener::bind(address).map_err(in_words)?;
+        listener.set_nonblocking(true).map_err(in_words)?;
         let address = listener.local_addr().map_err(in_words)?;
         Ok(Self { listener, address })
     }
@@ -54,6 +54,9 @@ impl Admin {
     ///
     /// Cancel it last: while the proxy drains, `/readyz` has to say so.
     pub async fn serve(self, handles: Handles, shutdown: CancellationToken) {
-        server::serve(self.listener, handles, shutdown).await;
+        match tokio::net::TcpListener::from_std(self.listener) {
+            Ok(listener) => server::serve(listener, handles, shutdown).await,
+            Err(error) => tracing::error!(%error, "the admin port cannot be served"),
+        }
     }
 }

@@ -24,7 +24,6 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::data_plane::DataPlane;
@@ -35,7 +34,7 @@ use crate::control::report::Report;
 use crate::control::{Control, Told};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::proxy::access_log::{AccessLog, Writer};
+use crate::proxy::access_log::AccessLog;
 use crate::proxy::listeners::Listeners;
 use crate::routing::{ListenerId, Snapshot};
 use crate::shutdown::{Shutdown, Windows};
@@ -43,6 +42,9 @@ use crate::source::DirectorySource;
 use crate::tls::self_signed::self_signed;
 use crate::tls::{PodTls, ServerTls};
 use crate::websocket::{Cause, TunnelTable};
+
+/// For how long the access log may take to be written at the end.
+const LOG_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A running process.
 #[derive(Debug)]
@@ -54,8 +56,26 @@ pub struct App {
     windows: Windows,
     shutdown: Shutdown,
     control: Option<JoinHandle<()>>,
-    data: Option<Runtime>,
-    log_writer: Option<Writer>,
+    data: DataRuntime,
+}
+
+/// The data plane's threads. Dropped without waiting: a runtime may not be dropped where others
+/// are polled otherwise, and an [`App`] may be.
+#[derive(Debug)]
+struct DataRuntime(Option<Runtime>);
+
+impl DataRuntime {
+    fn stop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for DataRuntime {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 /// How a drain went.
@@ -81,17 +101,13 @@ impl App {
             .enable_all()
             .build()
             .context("cannot start the threads of the data plane")?;
-        let control_runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the control plane")?;
-
+        let handle = data.handle().clone();
+        let data = DataRuntime(Some(data));
         let shutdown = Shutdown::default();
-        let (access_log, log_writer) = if config.access_log {
-            let (log, writer) = AccessLog::start(std::io::stdout())?;
-            (log, Some(writer))
+        let access_log = if config.access_log {
+            AccessLog::start(std::io::stdout())?
         } else {
-            (AccessLog::off(), None)
+            AccessLog::off()
         };
         let snapshot: Arc<ArcSwap<Snapshot>> = Arc::default();
         let fallback = Arc::new(self_signed(&["holdfast.invalid"])?);
@@ -109,12 +125,12 @@ impl App {
         let listeners = Arc::new(Listeners::new(
             Arc::clone(&proxy),
             config.binding,
-            data.handle().clone(),
+            handle.clone(),
         ));
         let publisher = DataPlane::new(
             Arc::clone(&proxy),
             Arc::clone(&listeners),
-            data.handle().clone(),
+            handle.clone(),
             config.windows.drain,
         );
         let (control, told) = Control::new(
@@ -126,21 +142,16 @@ impl App {
 
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
-        let updates = {
-            let _runtime = control_runtime.enter();
-            DirectorySource::start(config.manifests.clone(), stop.clone())?
-        };
-        let admin = config
-            .admin
-            .map(|address| {
-                control_runtime
-                    .block_on(Admin::bind(address))
-                    .with_context(|| format!("cannot bind the admin port {address}"))
-            })
-            .transpose()?;
+        let updates = DirectorySource::start(config.manifests.clone(), stop.clone())?;
+        let admin = config.admin.map(Admin::bind).transpose()?;
         let admin_address = admin.as_ref().map(Admin::address);
         let handles = observe::handles(&proxy, &told, &shutdown);
-        let sweeper = data.spawn(Arc::clone(&proxy).sweep_pools());
+        let sweeper = handle.spawn(Arc::clone(&proxy).sweep_pools());
+        // Last of what can fail: a runtime may not be dropped where others are polled.
+        let control_runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the control plane")?;
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
@@ -164,8 +175,7 @@ impl App {
             windows: config.windows,
             shutdown,
             control: Some(control),
-            data: Some(data),
-            log_writer,
+            data,
         })
     }
 
@@ -263,21 +273,14 @@ impl App {
             // It has nothing to wait for but the token.
             drop(control.join());
         }
-        if let Some(data) = self.data.take() {
-            data.shutdown_background();
-        }
-    }
-
-    /// Waits until the access log is written. Everything else must have ended.
-    fn finish_log(self) {
-        let Some(writer) = self.log_writer else {
-            return;
-        };
-        drop(self.listeners);
-        drop(self.proxy);
-        writer.join();
+        self.data.stop();
+        self.proxy.access_log.flush(LOG_DEADLINE);
     }
 }
 
-/// For how long the access log may take to be written at the end.
-pub const LOG_DEADLINE: Duration = Duration::from_secs(2);
+/// Tests and callers that fail half-way leave no thread behind.
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

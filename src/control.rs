@@ -214,8 +214,7 @@ impl<P: Default, L: Publish> Control<P, L> {
             .set(upstream, endpoints(&self.world, upstream));
         match endpoint_finding(&self.world, upstream) {
             Some(finding) => {
-                self.without_endpoints
-                    .insert(Arc::clone(upstream), finding);
+                self.without_endpoints.insert(Arc::clone(upstream), finding);
             }
             None => {
                 self.without_endpoints.remove(upstream);

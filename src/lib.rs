@@ -14,6 +14,8 @@ pub mod admin;
 pub mod api;
 pub mod app;
 pub mod balance;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod demo;

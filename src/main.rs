@@ -1,3 +1,18 @@
-//! The `holdfast` program.
+//! The `holdfast` program: parses the command line, runs the command, and turns a failure into
+//! an exit code. 0: done; 1: the answer is no (`check`); 2: it could not be done.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use holdfast::cli::Cli;
+use holdfast::commands;
+
+fn main() -> ExitCode {
+    match commands::run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdfast: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

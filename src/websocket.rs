@@ -17,6 +17,7 @@
 
 pub mod close;
 pub mod frame;
+pub mod handshake;
 pub mod scanner;
 
 mod drain;

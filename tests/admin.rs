@@ -24,7 +24,7 @@ fn metrics() -> String {
 /// Runs a test against an admin port with these handles, within a time limit, and stops it.
 async fn with_admin(handles: Handles, test: impl AsyncFnOnce(SocketAddr)) {
     within(async {
-        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = admin.address();
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(admin.serve(handles, shutdown.clone()));
@@ -167,7 +167,7 @@ async fn a_slow_page_does_not_hold_up_a_probe() {
 #[tokio::test(start_paused = true)]
 async fn connections_are_bounded_and_silent_ones_are_closed() {
     within(async {
-        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = admin.address();
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(admin.serve(Handles::new(ready, metrics), shutdown.clone()));
@@ -203,7 +203,7 @@ async fn shutdown_lets_a_request_finish_and_closes_idle_connections() {
             page.wait();
             json!("done")
         });
-        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = admin.address();
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(admin.serve(handles, shutdown.clone()));

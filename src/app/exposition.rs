@@ -28,7 +28,7 @@ pub fn exposition(proxy: &Arc<Proxy>, told: &Told) -> String {
     }));
     let mut text = String::new();
     // Writing to a string does not fail; a partial text is better than none.
-    drop(encode(&mut text, &registry));
+    let _ = encode(&mut text, &registry);
     text
 }
 
@@ -144,8 +144,12 @@ impl Exposition {
 
     fn tunnels(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
         let totals = by_origin(self.proxy.tunnels.totals());
-        let mut family =
-            encoder.encode_descriptor("tunnels_open", "Open WebSockets", None, MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor(
+            "tunnels_open",
+            "Open WebSockets",
+            None,
+            MetricType::Gauge,
+        )?;
         for (origin, total) in &totals {
             family
                 .encode_family(&origin_labels(Some(origin)))?
@@ -319,7 +323,7 @@ fn histogram(
         .map(|&bound| bound as f64 / 1e6)
         .zip(counted)
         // The last bucket is without bound.
-        .chain([(f64::MAX, count - in_buckets)])
+        .chain([(f64::INFINITY, count - in_buckets)])
         .collect();
     encoder
         .encode_descriptor(name, help, None, MetricType::Histogram)?

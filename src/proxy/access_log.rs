@@ -13,7 +13,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, Uri, Version};
@@ -32,13 +32,11 @@ pub struct AccessLog {
     dropped: Arc<AtomicU64>,
 }
 
-/// The thread that writes. Ends when every [`AccessLog`] is gone and the queue is written.
-#[derive(Debug)]
-pub struct Writer(JoinHandle<()>);
-
 enum Entry {
     Request(Box<RequestEntry>),
     Tunnel(Box<TunnelEntry>),
+    /// Answered when everything before it has been written.
+    Flush(SyncSender<()>),
 }
 
 /// A request's line in the making.
@@ -120,20 +118,32 @@ impl AccessLog {
         }
     }
 
-    /// Starts the writer.
+    /// Starts the writer, a thread that ends when every clone of the log is gone.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(output: impl Write + Send + 'static) -> io::Result<(Self, Writer)> {
+    pub fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || write_all(receiver, BufWriter::new(output)))?;
-        let log = Self {
+        Ok(Self {
             sender: Some(sender),
             dropped: Arc::default(),
+        })
+    }
+
+    /// Waits until everything handed over so far is written, for a while at most: nobody may be
+    /// reading. Blocks; for the end of the process.
+    pub fn flush(&self, deadline: Duration) {
+        let Some(sender) = &self.sender else {
+            return;
         };
-        Ok((log, Writer(thread)))
+        let (done, written) = sync_channel(1);
+        if sender.try_send(Entry::Flush(done)).is_ok() {
+            // Either way there is nothing more to wait for.
+            let _ = written.recv_timeout(deadline);
+        }
     }
 
     /// Lines lost because the writer was behind.
@@ -181,21 +191,19 @@ impl RequestRecord {
     }
 }
 
-impl Writer {
-    /// Waits until everything is written. All [`AccessLog`]s must be gone, or be about to go.
-    pub fn join(self) {
-        // A writer that panicked has lost lines, which is no reason to fail at exit.
-        drop(self.0.join());
-    }
-}
-
 fn write_all(mut queue: mpsc::Receiver<Entry>, mut output: BufWriter<impl Write>) {
     let mut batch = Vec::with_capacity(256);
     while queue.blocking_recv_many(&mut batch, 256) > 0 {
         for entry in batch.drain(..) {
-            let written = match &entry {
-                Entry::Request(entry) => write_line(&mut output, &RequestLine::from(&**entry)),
-                Entry::Tunnel(entry) => write_line(&mut output, &TunnelLine::from(&**entry)),
+            let written = match entry {
+                Entry::Request(entry) => write_line(&mut output, &RequestLine::from(&*entry)),
+                Entry::Tunnel(entry) => write_line(&mut output, &TunnelLine::from(&*entry)),
+                Entry::Flush(done) => {
+                    let flushed = output.flush();
+                    // Nobody waits any more if this fails.
+                    let _ = done.try_send(());
+                    flushed
+                }
             };
             // A full disk or a closed pipe must not end the proxy; the next line tries again.
             drop(written);

@@ -1,0 +1,33 @@
+//! The commands.
+
+pub mod inspection;
+pub mod serve;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::api::crd_yaml;
+use crate::cli::{Cli, Command};
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What kept it from being done, in words for the person who typed it.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Demo(demo) => serve::demo(demo),
+        Command::Run(run) => serve::serve(run),
+        Command::Check(check) => inspection::check(&check),
+        Command::Routes(routes) => inspection::routes(&routes),
+        Command::Explain(explain) => inspection::explain(&explain),
+        Command::Crd => print(&crd_yaml()?),
+    }
+}
+
+/// Writes a result to standard output. A reader that has gone, such as `head`, is no failure.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
