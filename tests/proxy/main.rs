@@ -3,7 +3,7 @@
 //! Each test is named after a behaviour, waits with [`harness::soon`] and never sleeps, and ends
 //! within [`harness::LIMIT`].
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod harness;
 mod smoke;
