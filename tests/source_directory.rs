@@ -67,6 +67,8 @@ struct Follow {
     problems: Vec<SourceProblem>,
     /// Every port each Service was seen with, `None` for its absence.
     history: BTreeMap<String, Vec<Option<i32>>>,
+    /// Every problem that ever was.
+    complaints: Vec<SourceProblem>,
     synced: bool,
     _stop: DropGuard,
 }
@@ -84,6 +86,7 @@ impl Follow {
             world: World::default(),
             problems: Vec::new(),
             history: BTreeMap::new(),
+            complaints: Vec::new(),
             synced: false,
             _stop: shutdown.drop_guard(),
         }
@@ -130,6 +133,7 @@ impl Follow {
             }
             self.world.apply(delta);
         }
+        self.complaints.extend(update.problems.iter().cloned());
         self.problems = update.problems;
     }
 
@@ -307,14 +311,15 @@ async fn rewriting_in_place_again_and_again_never_takes_an_object_away() {
     let writer = std::thread::spawn(move || {
         for port in 2..=400 {
             let text = service("x", port);
-            let (head, tail) = text.split_at(40);
             let mut file = File::create(&path).unwrap();
-            file.write_all(head.as_bytes()).unwrap();
-            file.write_all(tail.as_bytes()).unwrap();
+            for piece in text.as_bytes().chunks(4) {
+                file.write_all(piece).unwrap();
+            }
         }
     });
     follow.until(&[("x", 400)]).await;
     writer.join().unwrap();
+    assert_eq!(follow.complaints, []);
     assert!(
         !follow.history("x").contains(&None),
         "{:?}",

@@ -62,8 +62,17 @@ pub(super) struct Follower {
 #[derive(Debug)]
 struct Known {
     real: PathBuf,
+    /// Whether a link leads to it.
+    linked: bool,
     /// State when it was read; none while it could not be.
     stamp: Option<Stamp>,
+}
+
+impl Known {
+    /// Whether there is nothing new in what a walk found.
+    fn is_same(&self, found: &Found) -> bool {
+        self.real == found.real && self.stamp.is_some() && self.stamp == found.stamp
+    }
 }
 
 /// A file whose writer is not done.
@@ -225,6 +234,8 @@ impl Follower {
             }
             Err(_) => {
                 self.leave(file, now + GRACE);
+                // The target of a link has no name in the walk; its return has to be watched for.
+                work.scan |= self.files.get(file).is_some_and(|known| known.linked);
                 return;
             }
         };
@@ -273,15 +284,16 @@ impl Follower {
             }
         } else if tree::is_manifest(name) {
             let file: Arc<Path> = Arc::from(reached.join(name));
-            self.note(&file, path);
+            self.note(&file, path, false);
             self.sort_file(&file, path, sign, work, now);
         }
     }
 
     /// A file, and where it is.
-    fn note(&mut self, file: &Arc<Path>, real: &Path) {
+    fn note(&mut self, file: &Arc<Path>, real: &Path, linked: bool) {
         let known = Known {
             real: real.to_owned(),
+            linked,
             stamp: None,
         };
         self.by_real.insert(known.real.clone(), Arc::clone(file));
@@ -305,6 +317,7 @@ impl Follower {
             empty: false,
         });
         wait.stamp = stamp;
+        wait.empty = false;
         wait.due = (now + QUIET).min(wait.since + PATIENCE);
     }
 
@@ -456,31 +469,33 @@ impl Follower {
     fn compare(&mut self, found: &Found, noticed: bool, work: &mut Work, now: Instant) {
         let file = &found.file;
         self.stay(file);
-        let same_place = match self.files.get(file) {
-            Some(known) if known.real == found.real => {
-                if known.stamp.is_some() && known.stamp == found.stamp {
-                    return;
-                }
-                true
-            }
-            _ => false,
-        };
-        if !same_place {
-            self.note(file, &found.real);
-        } else if self.waiting.contains_key(file) {
+        let known = self.files.get(file);
+        if known.is_some_and(|known| known.is_same(found)) {
             return;
         }
+        let elsewhere = known.map(|known| known.real != found.real);
         // Who publishes by a link or by moving a directory has finished writing.
-        let published = (found.linked && !same_place)
+        let published = elsewhere.unwrap_or(found.linked)
             || work
                 .moved_in
                 .iter()
                 .any(|place| found.real.starts_with(place));
+        if elsewhere != Some(false) {
+            self.note(file, &found.real, found.linked);
+        } else if self.waiting.contains_key(file) && !published {
+            return;
+        }
         if noticed || published || is_settled(found.stamp.as_ref()) {
             self.waiting.remove(file);
             work.reads.insert(Arc::clone(file));
-        } else {
-            self.wait(file, now);
+            return;
+        }
+        self.wait(file, now);
+        // From now on a writer is noticed; this one may have been done before.
+        if self.watch.trouble().is_none()
+            && let Some(wait) = self.waiting.get_mut(file)
+        {
+            wait.due = now + GRACE;
         }
     }
 
@@ -529,9 +544,10 @@ impl Follower {
         };
         self.stay(file);
         let is_empty = manifest.objects.is_empty() && manifest.problems.is_empty();
-        let confirmed = waited.is_some_and(|wait| wait.empty);
+        let confirmed = waited.is_some_and(|wait| wait.empty && wait.due <= now);
         if is_empty && !confirmed && self.catalogue.defines(file) {
-            // Truncated, and perhaps about to be written.
+            // Truncated, and perhaps about to be written. The fence is no help here: a file is
+            // empty some time before the kernel says that it was truncated.
             let wait = Wait {
                 since: now,
                 due: now + GRACE,
