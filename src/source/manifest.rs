@@ -82,7 +82,7 @@ impl Problem {
 }
 
 /// What tells what a document is.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(
     rename_all = "camelCase",
     expecting = "a mapping with apiVersion and kind"
@@ -110,14 +110,6 @@ enum Sort {
     Foreign(String),
     Wrong(String),
 }
-
-impl PartialEq for Header {
-    fn eq(&self, other: &Self) -> bool {
-        self.api_version == other.api_version && self.kind == other.kind
-    }
-}
-
-impl Eq for Header {}
 
 fn read_document(document: Document<'_>, manifest: &mut Manifest) {
     let Document { bytes, line, .. } = document;

@@ -9,8 +9,12 @@ use super::{Follower, GRACE, QUIET, Work, kept};
 use crate::source::SourceProblem;
 use crate::source::tree::{self, Found, Scan, Stamp};
 
-/// The files of a directory that was away as a whole may come back for so long.
-const RETURN: Duration = Duration::from_secs(1);
+/// A file that appeared before it could be watched is read after so long: sooner than a file
+/// whose place it takes is given up.
+const SETTLE: Duration = Duration::from_millis(50);
+/// The files of a directory that was away as a whole may come back for so long. Without
+/// notifications any file may: it takes until then to believe what came in its place.
+const RETURN: Duration = Duration::from_secs(2);
 /// Between two looks at everything, for file systems that notify nobody.
 const RESCAN: Duration = Duration::from_secs(30);
 /// The same where there are no notifications.
@@ -25,12 +29,8 @@ impl Follower {
                 unwatched.insert(directory.to_owned());
             }
         });
-        self.rescan = now
-            + if self.watch.trouble().is_some() {
-                POLL
-            } else {
-                RESCAN
-            };
+        let polling = self.watch.trouble().is_some();
+        self.rescan = now + if polling { POLL } else { RESCAN };
         self.watch.retain(|directory| {
             scan.directories.contains_key(directory) || scan.outside.contains(directory)
         });
@@ -44,7 +44,7 @@ impl Follower {
             self.leaving.clear();
             return;
         }
-        let until = now + if self.away { RETURN } else { GRACE };
+        let until = now + if self.away || polling { RETURN } else { GRACE };
         self.away = false;
         self.places = scan.failures().collect();
         let mut present: HashSet<&Path> = HashSet::with_capacity(scan.files.len());
@@ -100,7 +100,7 @@ impl Follower {
         if self.watch.trouble().is_none()
             && let Some(wait) = self.waiting.get_mut(file)
         {
-            wait.due = now + GRACE;
+            wait.due = now + SETTLE;
         }
     }
 }
