@@ -247,7 +247,6 @@ fn certificate_names(world: &World) -> HashMap<Vec<u8>, String> {
 }
 
 /// Every route of a snapshot as text, with the listener and the object that it comes from.
-#[allow(dead_code, reason = "each test program uses its part of this file")]
 pub(crate) fn routes(snapshot: &Snapshot) -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     for listener in snapshot.listeners.values() {
