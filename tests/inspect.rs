@@ -9,6 +9,7 @@ mod support;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use holdfast::translate::report::Report;
 use holdfast::inspect::{InvalidUrl, check, explain, routes};
 use holdfast::routing::UpstreamId;
 use holdfast::translate::{Settings, Translation, Translator, endpoints};
@@ -33,8 +34,9 @@ fn assert_snapshot(name: &str, text: &str) {
 #[test]
 fn check_prints_findings_by_object() {
     let (_, translation) = translated();
-    assert_snapshot("check_text", &check::render_text(&translation.findings));
-    assert_snapshot("check_json", &check::render_json(&translation.findings));
+    let reports: Vec<Report> = translation.findings.iter().map(Report::from).collect();
+    assert_snapshot("check_text", &check::render_text(&reports));
+    assert_snapshot("check_json", &check::render_json(&reports));
     assert_eq!(check::render_text(&[]), "no findings\n");
 }
 
