@@ -38,9 +38,9 @@ use crate::proxy::listeners::Listeners;
 use crate::routing::{ListenerId, Snapshot};
 use crate::shutdown::{Shutdown, Windows};
 use crate::source::DirectorySource;
-use crate::translate::report::Report;
 use crate::tls::self_signed::self_signed;
 use crate::tls::{PodTls, ServerTls};
+use crate::translate::report::Report;
 use crate::websocket::{Cause, TunnelTable};
 
 /// For how long the access log may take to be written at the end.

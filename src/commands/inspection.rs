@@ -56,19 +56,18 @@ pub fn check(check: &Check) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// Paths that do not exist, or a process that does not answer.
 pub fn routes(routes: &Routes) -> anyhow::Result<ExitCode> {
-    if let Some(admin) = routes.from.admin {
-        let table = ask(admin, "/routes")?;
-        return print(&match routes.output {
-            Output::Json => format!("{table:#}\n"),
-            Output::Text => inspect::routes::text_of(&table)
-                .context("the answer is not a routing table of this version")?,
-        });
-    }
-    let translated = translate(&routes.from.manifests)?;
-    let pods = |upstream: &UpstreamId| endpoints(&translated.world, upstream);
+    let table = match routes.from.admin {
+        Some(admin) => ask(admin, "/routes")?,
+        None => {
+            let translated = translate(&routes.from.manifests)?;
+            let pods = |upstream: &UpstreamId| endpoints(&translated.world, upstream);
+            inspect::routes::json(&translated.snapshot, pods)
+        }
+    };
     print(&match routes.output {
-        Output::Text => inspect::routes::text(&translated.snapshot, pods),
-        Output::Json => format!("{:#}\n", inspect::routes::json(&translated.snapshot, pods)),
+        Output::Json => format!("{table:#}\n"),
+        Output::Text => inspect::routes::text(&table)
+            .context("the answer is not a routing table of this version")?,
     })
 }
 
