@@ -146,7 +146,7 @@ impl App {
         let admin = config.admin.map(Admin::bind).transpose()?;
         let admin_address = admin.as_ref().map(Admin::address);
         let handles = observe::handles(&proxy, &told, &shutdown);
-        let sweeper = handle.spawn(Arc::clone(&proxy).sweep_pools());
+        let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
         // Last of what can fail: a runtime may not be dropped where others are polled.
         let control_runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -163,7 +163,7 @@ impl App {
                     };
                     tokio::join!(control.run(updates, stop.clone()), serve_admin);
                 });
-                sweeper.abort();
+                housekeeping.abort();
             })
             .context("cannot start the thread of the control plane")?;
 
