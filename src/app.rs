@@ -120,7 +120,6 @@ impl App {
             metrics: Arc::new(Metrics::default()),
             access_log,
             tasks: TaskTracker::new(),
-            force: shutdown.forced.clone(),
         });
         let listeners = Arc::new(Listeners::new(
             Arc::clone(&proxy),

@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::access_log::AccessLog;
@@ -65,8 +64,6 @@ pub struct Proxy {
     pub pod_tls: PodTls,
     /// Owns the task of every client connection and of every tunnel.
     pub tasks: TaskTracker,
-    /// Ends what is left when the time for a clean end is over.
-    pub force: CancellationToken,
 }
 
 impl fmt::Debug for Proxy {

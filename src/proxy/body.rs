@@ -42,7 +42,7 @@ pub enum ResponseBody {
 /// the end.
 pub struct PodBody {
     body: Incoming,
-    connection: Option<PodConnection>,
+    connection: Option<Box<PodConnection>>,
     in_flight: InFlight<Pool>,
     serving: Serving,
 }
@@ -187,7 +187,7 @@ impl ResponseBody {
     #[must_use]
     pub fn pod(
         body: Incoming,
-        connection: PodConnection,
+        connection: Box<PodConnection>,
         in_flight: InFlight<Pool>,
         serving: Serving,
     ) -> Self {

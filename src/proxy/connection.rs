@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -56,23 +57,37 @@ pub struct Accepted {
     pub idle: Duration,
     /// For HTTPS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Cancelled when the listener is to let its connections go.
-    pub drain: CancellationToken,
+    /// Set when the listener is to let its connections go.
+    pub drain: Arc<Drain>,
+}
+
+/// Tells the connections of a listener to end after what they are doing.
+///
+/// Connections wait on the token but ask the flag: a token takes a lock for an answer, and a busy
+/// connection asks several times per request.
+#[derive(Debug, Default)]
+pub struct Drain {
+    begun: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Drain {
+    /// Tells them.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    /// Whether they have been told.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
 }
 
 impl Accepted {
     /// Serves a connection to its end.
     pub async fn serve(self, tcp: TcpStream, client: std::net::SocketAddr) {
-        let force = self.proxy.force.clone();
-        let served = pin!(Box::pin(self.handshake(tcp, client)));
-        // The process leaves: what could not be ended cleanly in time is dropped.
-        tokio::select! {
-            () = served => {}
-            () = force.cancelled() => {}
-        }
-    }
-
-    async fn handshake(self, tcp: TcpStream, client: std::net::SocketAddr) {
         let (transport, is_http2) = match &self.tls {
             None => (ClientTransport::Plain(tcp), false),
             Some(config) => match accept(Arc::clone(config), tcp, TLS_HANDSHAKE).await {
@@ -201,14 +216,16 @@ async fn drive(
     connection: &Connection,
     mut poll: impl FnMut(&mut std::task::Context<'_>, bool) -> Poll<hyper::Result<()>>,
 ) -> End {
-    let mut drained = pin!(accepted.drain.cancelled());
-    let mut draining = false;
+    let mut told = pin!(accepted.drain.token.cancelled());
+    let mut listens = false;
     let mut timer = pin!(tokio::time::sleep(accepted.idle));
     poll_fn(|cx| {
-        if !draining && drained.as_mut().poll(cx).is_ready() {
-            draining = true;
+        // Once is enough: the task stays the same, and is woken when the flag is set.
+        if !listens {
+            listens = true;
+            let _ = told.as_mut().poll(cx);
         }
-        if let Poll::Ready(result) = poll(cx, draining) {
+        if let Poll::Ready(result) = poll(cx, accepted.drain.has_begun()) {
             return Poll::Ready(End::Served(result));
         }
         while timer.as_mut().poll(cx).is_ready() {

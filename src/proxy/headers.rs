@@ -72,15 +72,27 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Where a request came in.
-#[derive(Clone, Copy, Debug)]
+/// Where requests of a connection come in, with the fields that say so, made once.
+#[derive(Clone, Debug)]
 pub struct Hop {
     /// Address of the client's socket.
     pub client: SocketAddr,
-    /// Protocol of the listener.
-    pub protocol: Protocol,
-    /// Port of the listener.
-    pub port: u16,
+    protocol: Protocol,
+    address: HeaderValue,
+    port: HeaderValue,
+}
+
+impl Hop {
+    /// A connection of `client` to a listener with this protocol and port.
+    #[must_use]
+    pub fn new(client: SocketAddr, protocol: Protocol, port: u16) -> Self {
+        Self {
+            client,
+            protocol,
+            address: address(client.ip()),
+            port: HeaderValue::from(port),
+        }
+    }
 }
 
 /// Makes a request's headers ready for the pod: hop-by-hop fields out, forwarding fields set.
@@ -105,14 +117,13 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
     // 100-continue is between the client and us: hyper answers it when the body is asked for.
     headers.remove(header::EXPECT);
     headers.remove(PROXY);
-    let client = address(hop.client.ip());
-    headers.insert(X_REAL_IP, client.clone());
-    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(X_REAL_IP, hop.address.clone());
+    headers.insert(X_FORWARDED_FOR, hop.address.clone());
     headers.insert(
         X_FORWARDED_PROTO,
         HeaderValue::from_static(hop.protocol.scheme()),
     );
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(hop.port));
+    headers.insert(X_FORWARDED_PORT, hop.port.clone());
     match headers.get(header::HOST) {
         Some(host) => {
             let host = host.clone();
@@ -201,11 +212,8 @@ mod tests {
             ("authorization", "c"),
             ("x-forwarded-for", "6.6.6.6"),
         ]);
-        let hop = Hop {
-            client: "[::ffff:192.0.2.1]:4000".parse().unwrap(),
-            protocol: Protocol::Https,
-            port: 443,
-        };
+        let client = "[::ffff:192.0.2.1]:4000".parse().unwrap();
+        let hop = Hop::new(client, Protocol::Https, 443);
         prepare_request(&mut headers, &hop, &HeaderValue::from_static("id"));
         let expected = map(&[
             ("host", "a"),

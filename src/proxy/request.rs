@@ -270,11 +270,7 @@ impl Connection {
         Self {
             proxy,
             listener,
-            hop: Hop {
-                client,
-                protocol,
-                port,
-            },
+            hop: Hop::new(client, protocol, port),
             clock,
             handover: Mutex::new(None),
         }
