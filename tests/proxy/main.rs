@@ -6,4 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod harness;
+mod peers;
 mod smoke;
+mod websocket;
