@@ -1,1 +1,9 @@
-fn main() {}
+//! Speed of the parts. `cargo bench --bench parts`.
+#![allow(clippy::unwrap_used)]
+
+#[path = "parts/translate.rs"]
+mod translate;
+
+fn main() {
+    divan::main();
+}

@@ -1,9 +1,15 @@
-//! What `check`, `routes` and `explain` print.
-pub mod routes {
-    //! temp
-    use crate::routing::*;
-    /// temp
-    pub fn json(_: &Snapshot, _: impl Fn(&UpstreamId) -> EndpointSet) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-}
+//! What `check`, `routes` and `explain` print: text in columns for people, JSON for programs.
+//!
+//! ```text
+//! findings ─▶ check        Snapshot ─▶ routes        Snapshot, URL ─▶ explain
+//! ```
+//!
+//! Rendering only: no I/O.
+
+pub mod check;
+mod columns;
+pub mod explain;
+mod policy;
+pub mod routes;
+
+pub use explain::{Explanation, InvalidUrl, explain};

@@ -12,6 +12,7 @@
 
 mod catalogue;
 pub mod directory;
+mod document;
 mod follower;
 mod kind;
 pub mod manifest;

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use holdfast::source::{DirectorySource, SourceProblem, Update};
+use holdfast::source::{DirectorySource, SourceProblem, Update, read_once};
 use holdfast::translate::finding::{Reason, Severity};
 use holdfast::world::{Delta, Kind, Object, ObjectKey, World};
 use tempfile::TempDir;
@@ -67,6 +67,8 @@ struct Follow {
     problems: Vec<SourceProblem>,
     /// Every port each Service was seen with, `None` for its absence.
     history: BTreeMap<String, Vec<Option<i32>>>,
+    /// Every problem that ever was.
+    complaints: Vec<SourceProblem>,
     synced: bool,
     _stop: DropGuard,
 }
@@ -84,6 +86,7 @@ impl Follow {
             world: World::default(),
             problems: Vec::new(),
             history: BTreeMap::new(),
+            complaints: Vec::new(),
             synced: false,
             _stop: shutdown.drop_guard(),
         }
@@ -130,6 +133,7 @@ impl Follow {
             }
             self.world.apply(delta);
         }
+        self.complaints.extend(update.problems.iter().cloned());
         self.problems = update.problems;
     }
 
@@ -286,7 +290,7 @@ async fn a_file_in_writing_is_never_seen_empty_or_in_part() {
     fs::create_dir(fixture.path("live/dir")).unwrap();
     fixture.replace("live/dir/c.yaml", &service("c", 1));
     follow.until(&[("a", 1), ("b", 1), ("c", 1)]).await;
-    write!(file, "{}---\n", service("a", 2)).unwrap();
+    writeln!(file, "{}---", service("a", 2)).unwrap();
     file.flush().unwrap();
     fixture.replace("live/dir/c.yaml", &service("c", 2));
     follow.until(&[("a", 1), ("b", 1), ("c", 2)]).await;
@@ -307,14 +311,15 @@ async fn rewriting_in_place_again_and_again_never_takes_an_object_away() {
     let writer = std::thread::spawn(move || {
         for port in 2..=400 {
             let text = service("x", port);
-            let (head, tail) = text.split_at(40);
             let mut file = File::create(&path).unwrap();
-            file.write_all(head.as_bytes()).unwrap();
-            file.write_all(tail.as_bytes()).unwrap();
+            for piece in text.as_bytes().chunks(4) {
+                file.write_all(piece).unwrap();
+            }
         }
     });
     follow.until(&[("x", 400)]).await;
     writer.join().unwrap();
+    assert_eq!(follow.complaints, []);
     assert!(
         !follow.history("x").contains(&None),
         "{:?}",
@@ -662,6 +667,15 @@ async fn a_pipe_is_not_waited_for() {
     let mut follow = fixture.follow();
     follow.until(&[("a", 1)]).await;
     assert_eq!(follow.problems.len(), 1);
+    // What cannot be read keeps what it said last.
+    fixture.rename("live/pipe.yaml", "live/a.yaml");
+    fixture.replace("live/b.yaml", &service("b", 1));
+    follow.until(&[("a", 1), ("b", 1)]).await;
+    follow.until_problem(Some(Reason::ManifestUnreadable)).await;
+    fixture.replace("live/a.yaml", &service("a", 2));
+    follow.until(&[("a", 2), ("b", 1)]).await;
+    follow.until_problem(None).await;
+    assert_eq!(follow.history("a"), [Some(1), Some(2)]);
 }
 
 #[tokio::test]
@@ -676,8 +690,11 @@ async fn without_notifications_changes_are_found_all_the_same() {
     follow.until(&[("a", 1), ("b", 1)]).await;
     fixture.replace("live/a.yaml", &service("a", 2));
     follow.until(&[("a", 2), ("b", 1)]).await;
-    fs::remove_file(fixture.path("live/b.yaml")).unwrap();
-    follow.until(&[("a", 2)]).await;
+    fs::create_dir(fixture.path("live/dir")).unwrap();
+    fixture.rename("live/b.yaml", "live/dir/b.yaml");
+    fs::remove_file(fixture.path("live/a.yaml")).unwrap();
+    follow.until(&[("b", 1)]).await;
+    assert_eq!(follow.history("b"), [Some(1)]);
 }
 
 #[tokio::test]
@@ -691,4 +708,85 @@ async fn ends_with_the_token() {
         .await
         .unwrap();
     assert!(end.is_none());
+}
+
+#[test]
+fn reading_once_takes_files_and_directories() {
+    let fixture = Fixture::new();
+    fixture.write("live/b.yaml", &service("x", 2));
+    fixture.write(
+        "live/a.yaml",
+        &format!("{}---\nkind: Pod\napiVersion: v1\n", service("a", 1)),
+    );
+    fixture.write("named.txt", &format!("{}---\na: [\n", service("x", 1)));
+    let reading = read_once(&[
+        fixture.path("live"),
+        fixture.path("named.txt"),
+        fixture.path("nowhere"),
+    ]);
+    let keys: Vec<String> = reading
+        .objects
+        .iter()
+        .map(|object| object.key().to_string())
+        .collect();
+    assert_eq!(keys, ["Service demo/a", "Service demo/x"]);
+    assert_eq!(reading.skipped, ["Pod.v1"]);
+    let problems: Vec<(PathBuf, Option<usize>, Reason)> = reading
+        .problems
+        .iter()
+        .map(|problem| (problem.file.clone(), problem.line, problem.reason))
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            (fixture.path("named.txt"), Some(1), Reason::DuplicateObject),
+            (fixture.path("named.txt"), Some(8), Reason::ManifestInvalid),
+            (fixture.path("nowhere"), None, Reason::ManifestUnreadable),
+        ]
+    );
+    let said = reading.problems[0].to_string();
+    assert!(
+        said.ends_with("[DuplicateObject]") && said.contains("live/b.yaml:1"),
+        "{said}"
+    );
+}
+
+/// Not a test of right and wrong: says how long a change takes to arrive.
+#[tokio::test]
+#[ignore = "measures; run it with --release and --nocapture"]
+async fn how_long_a_change_takes() {
+    for files in [100_u16, 1_000, 10_000] {
+        let fixture = Fixture::new();
+        for file in 0..files {
+            fixture.write(
+                &format!("live/{file}.yaml"),
+                &service(&format!("s{file}"), 1),
+            );
+        }
+        let start = Instant::now();
+        let mut follow = fixture.follow();
+        follow.next().await;
+        let first = start.elapsed();
+        let start = Instant::now();
+        let reading = read_once(&[fixture.path("live")]);
+        let once = start.elapsed();
+        assert_eq!(reading.objects.len(), usize::from(files));
+        let mut arrivals = Vec::new();
+        let mut inside = Vec::new();
+        for round in 0..500_u16 {
+            let file = round.wrapping_mul(7919) % files;
+            fixture.write("staged", &service(&format!("s{file}"), 1000 + round));
+            let start = Instant::now();
+            fixture.rename("staged", &format!("live/{file}.yaml"));
+            let update = follow.next().await;
+            arrivals.push(start.elapsed());
+            inside.push(update.noticed.elapsed());
+        }
+        arrivals.sort();
+        inside.sort();
+        eprintln!(
+            "{files} files: first {first:?}; read once {once:?}; rename to update p50 {:?} p99 {:?}; notification to update p50 {:?} p99 {:?}",
+            arrivals[250], arrivals[495], inside[250], inside[495]
+        );
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "translate/support.rs"]
+#[allow(dead_code, reason = "each test program uses its part of this file")]
 mod support;
 
 use std::path::Path;

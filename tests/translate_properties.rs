@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "translate/support.rs"]
+#[allow(dead_code, reason = "each test program uses its part of this file")]
 mod support;
 #[path = "translate/worlds.rs"]
 mod worlds;

@@ -2,6 +2,7 @@
 //! that it costs little and checks every byte.
 
 pub(crate) mod message;
+pub(crate) mod reconnecting;
 pub(crate) mod request;
 pub(crate) mod trust;
 pub(crate) mod tunnel;

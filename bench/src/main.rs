@@ -61,7 +61,17 @@ enum Command {
     },
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("holdfast-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<ExitCode> {
     os::raise_open_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

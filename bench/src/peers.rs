@@ -61,7 +61,7 @@ pub(crate) struct Ports {
 }
 
 /// How long a proxy may take from its start until it serves.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(30);
 
 impl Kind {
     /// Its name in tables.
@@ -116,7 +116,7 @@ impl Peer {
     ///
     /// # Errors
     ///
-    /// The program is missing, ends, or does not serve within a minute; with the end of its log.
+    /// The program is missing, ends, or does not serve within 30 s; with the end of its log.
     pub(crate) async fn start(kind: Kind, scene: &Scene) -> Result<Self> {
         if kind == Kind::Holdfast {
             let (peer, _) = Self::start_holdfast(scene, |_| Ok(())).await?;

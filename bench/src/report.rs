@@ -87,9 +87,21 @@ pub(crate) struct Shares {
     pub(crate) foreign: f64,
 }
 
+impl Report {
+    /// An empty one, for a run that begins now.
+    pub(crate) fn new() -> Self {
+        Self {
+            machine: Machine::here(),
+            versions: BTreeMap::new(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
 impl Machine {
     /// This one, now.
-    pub(crate) fn here() -> Self {
+    fn here() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let processor = read("/proc/cpuinfo")
             .lines()
@@ -162,10 +174,11 @@ impl Row {
             }
         }
         self.met = self.cells.get(&Kind::Holdfast).and_then(|cell| {
+            let goal = self.goal?;
             if cell.failure.is_some() {
                 return Some(false);
             }
-            Some(match self.goal? {
+            Some(match goal {
                 Goal::Ratio(most) => cell.ratio?.median <= most,
                 Goal::Value(most) => cell.value? <= most,
                 Goal::AtLeast(least) => cell.value? >= least,

@@ -1,6 +1,5 @@
 //! One run: which measures, of which proxies, and what becomes of the result.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{Write as _, stdout};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use crate::measure::{changes, footprint, memory, processor, served};
 use crate::os;
 use crate::peers::{Kind, Peer, Scene};
 use crate::plan::Plan;
-use crate::report::{Machine, Report, Row};
+use crate::report::{Report, Row};
 
 /// What a run can be told.
 #[derive(Debug, Args)]
@@ -114,34 +113,44 @@ impl Options {
 }
 
 /// Runs the measures and prints the report. Whatever ends it – the last measure, an error, a panic,
-/// a signal, the time limit –, the processes that it started end first.
+/// a signal, the time limit –, the processes that it started end first, and what was measured until
+/// then is reported.
 ///
 /// # Errors
 ///
-/// The scene cannot be set, no proxy is there, or the run was interrupted.
+/// The scene cannot be set, no proxy is there, or the report cannot be written.
 pub(crate) async fn run(measures: &[Measure], options: Options) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let report = tokio::select! {
-        report = Box::pin(collect(measures, &options)) => report?,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
-        _ = hang_up.recv() => bail!("hung up"),
-        () = tokio::time::sleep(LIMIT) => bail!("took longer than {LIMIT:?}"),
+    let mut report = Report::new();
+    let cut_short = tokio::select! {
+        collected = Box::pin(collect(measures, &options, &mut report)) => {
+            collected?;
+            None
+        }
+        _ = interrupt.recv() => Some("it was interrupted".to_owned()),
+        _ = terminate.recv() => Some("it was terminated".to_owned()),
+        _ = hang_up.recv() => Some("its terminal went away".to_owned()),
+        () = tokio::time::sleep(LIMIT) => Some(format!("it took longer than {LIMIT:?}")),
     };
-    write!(stdout(), "\n{report}")?;
+    let whole = cut_short.is_none();
+    let notes = cut_short.map(|why| format!("the run is incomplete: {why}"));
+    report.notes.extend(notes);
+    note_bottlenecks(&mut report);
+    // The files first: the terminal may be what went away.
     if let Some(file) = &options.markdown {
         write(file, report.to_string())?;
     }
     if let Some(file) = &options.json {
         write(file, serde_json::to_string_pretty(&report)?)?;
     }
+    write!(stdout(), "\n{report}")?;
     let missed = report.rows.iter().any(|row| row.met == Some(false));
-    Ok(if options.strict && missed {
-        ExitCode::FAILURE
-    } else {
+    Ok(if whole && !(options.strict && missed) {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
@@ -149,13 +158,7 @@ fn write(file: &Path, text: String) -> Result<()> {
     std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
-async fn collect(measures: &[Measure], options: &Options) -> Result<Report> {
-    let mut report = Report {
-        machine: Machine::here(),
-        versions: BTreeMap::new(),
-        rows: Vec::new(),
-        notes: Vec::new(),
-    };
+async fn collect(measures: &[Measure], options: &Options, report: &mut Report) -> Result<()> {
     let mut plan = options.plan();
     fit_open_files(&mut plan, &mut report.notes)?;
     let scene = Scene::new(&options.holdfast).await?;
@@ -189,12 +192,11 @@ async fn collect(measures: &[Measure], options: &Options) -> Result<Report> {
         if measure.is_own() && !report.versions.contains_key(&Kind::Holdfast) {
             continue;
         }
-        if let Err(error) = take(measure, &scene, &peers, &plan, &mut report).await {
+        if let Err(error) = take(measure, &scene, &peers, &plan, report).await {
             report.notes.push(format!("{measure:?} failed: {error:#}"));
         }
     }
-    note_bottlenecks(&mut report);
-    Ok(report)
+    Ok(())
 }
 
 async fn take(

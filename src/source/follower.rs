@@ -15,13 +15,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
+
+mod walk;
 
 use super::SourceProblem;
 use super::catalogue::Catalogue;
 use super::directory::Update;
 use super::manifest::{self, Manifest};
-use super::tree::{self, Found, Scan, Stamp};
+use super::tree::{self, Found, Stamp};
 use super::watch::{Batch, Sign, Watch};
 use crate::translate::finding::Severity;
 
@@ -31,12 +33,6 @@ const QUIET: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A file that is gone or empty may come back for so long: editors move the old one away first.
 const GRACE: Duration = Duration::from_millis(100);
-/// The same for the files of a directory that was away as a whole.
-const RETURN: Duration = Duration::from_secs(1);
-/// Between two looks at everything, for file systems that notify nobody.
-const RESCAN: Duration = Duration::from_secs(30);
-/// The same where there are no notifications.
-const POLL: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -62,8 +58,17 @@ pub(super) struct Follower {
 #[derive(Debug)]
 struct Known {
     real: PathBuf,
+    /// Whether a link leads to it.
+    linked: bool,
     /// State when it was read; none while it could not be.
     stamp: Option<Stamp>,
+}
+
+impl Known {
+    /// Whether there is nothing new in what a walk found.
+    fn is_same(&self, found: &Found) -> bool {
+        self.real == found.real && self.stamp.is_some() && self.stamp == found.stamp
+    }
 }
 
 /// A file whose writer is not done.
@@ -225,6 +230,8 @@ impl Follower {
             }
             Err(_) => {
                 self.leave(file, now + GRACE);
+                // The target of a link has no name in the walk; its return has to be watched for.
+                work.scan |= self.files.get(file).is_some_and(|known| known.linked);
                 return;
             }
         };
@@ -273,15 +280,16 @@ impl Follower {
             }
         } else if tree::is_manifest(name) {
             let file: Arc<Path> = Arc::from(reached.join(name));
-            self.note(&file, path);
+            self.note(&file, path, false);
             self.sort_file(&file, path, sign, work, now);
         }
     }
 
     /// A file, and where it is.
-    fn note(&mut self, file: &Arc<Path>, real: &Path) {
+    fn note(&mut self, file: &Arc<Path>, real: &Path, linked: bool) {
         let known = Known {
             real: real.to_owned(),
+            linked,
             stamp: None,
         };
         self.by_real.insert(known.real.clone(), Arc::clone(file));
@@ -305,6 +313,7 @@ impl Follower {
             empty: false,
         });
         wait.stamp = stamp;
+        wait.empty = false;
         wait.due = (now + QUIET).min(wait.since + PATIENCE);
     }
 
@@ -397,93 +406,6 @@ impl Follower {
         }
     }
 
-    // === Walking ===
-
-    fn rescan(&mut self, work: &mut Work, now: Instant) {
-        let mut unwatched = HashSet::new();
-        let watch = &mut self.watch;
-        let scan = tree::scan(&self.root, |directory| {
-            if !watch.enter(directory) {
-                unwatched.insert(directory.to_owned());
-            }
-        });
-        self.rescan = now
-            + if self.watch.trouble().is_some() {
-                POLL
-            } else {
-                RESCAN
-            };
-        self.watch.retain(|directory| {
-            scan.directories.contains_key(directory) || scan.outside.contains(directory)
-        });
-        if let Err(error) = &scan.root {
-            self.places = vec![SourceProblem::unreadable(&self.root, kept(error))];
-            self.links = scan.links;
-            self.away = true;
-            for file in self.leaving.keys() {
-                self.catalogue.set_leaving(file, false);
-            }
-            self.leaving.clear();
-            return;
-        }
-        let until = now + if self.away { RETURN } else { GRACE };
-        self.away = false;
-        self.places = scan.failures().collect();
-        let mut present: HashSet<&Path> = HashSet::with_capacity(scan.files.len());
-        for found in &scan.files {
-            present.insert(&found.file);
-            let noticed = found
-                .real
-                .parent()
-                .is_some_and(|parent| !unwatched.contains(parent));
-            self.compare(found, noticed && !work.lost, work, now);
-        }
-        let absent: Vec<Arc<Path>> = self
-            .files
-            .keys()
-            .filter(|file| !present.contains(&***file) && !is_beneath_unreadable(file, &scan))
-            .map(Arc::clone)
-            .collect();
-        for file in absent {
-            self.leave(&file, until);
-        }
-        self.directories = scan.directories;
-        self.links = scan.links;
-    }
-
-    /// Reads a file that the walk found if it differs from what is known. `noticed`: whether a
-    /// writer would have been noticed.
-    fn compare(&mut self, found: &Found, noticed: bool, work: &mut Work, now: Instant) {
-        let file = &found.file;
-        self.stay(file);
-        let same_place = match self.files.get(file) {
-            Some(known) if known.real == found.real => {
-                if known.stamp.is_some() && known.stamp == found.stamp {
-                    return;
-                }
-                true
-            }
-            _ => false,
-        };
-        if !same_place {
-            self.note(file, &found.real);
-        } else if self.waiting.contains_key(file) {
-            return;
-        }
-        // Who publishes by a link or by moving a directory has finished writing.
-        let published = (found.linked && !same_place)
-            || work
-                .moved_in
-                .iter()
-                .any(|place| found.real.starts_with(place));
-        if noticed || published || is_settled(found.stamp.as_ref()) {
-            self.waiting.remove(file);
-            work.reads.insert(Arc::clone(file));
-        } else {
-            self.wait(file, now);
-        }
-    }
-
     // === Reading ===
 
     fn read(&mut self, files: BTreeSet<Arc<Path>>, now: Instant) {
@@ -529,9 +451,10 @@ impl Follower {
         };
         self.stay(file);
         let is_empty = manifest.objects.is_empty() && manifest.problems.is_empty();
-        let confirmed = waited.is_some_and(|wait| wait.empty);
+        let confirmed = waited.is_some_and(|wait| wait.empty && wait.due <= now);
         if is_empty && !confirmed && self.catalogue.defines(file) {
-            // Truncated, and perhaps about to be written.
+            // Truncated, and perhaps about to be written. The fence is no help here: a file is
+            // empty some time before the kernel says that it was truncated.
             let wait = Wait {
                 since: now,
                 due: now + GRACE,
@@ -558,23 +481,4 @@ fn is_absence(error: &io::Error) -> bool {
 
 fn kept(error: &io::Error) -> String {
     format!("{error}; what was last read stays in force")
-}
-
-fn is_beneath_unreadable(file: &Path, scan: &Scan) -> bool {
-    scan.unreadable
-        .iter()
-        .any(|(place, _)| file.starts_with(place))
-}
-
-/// Whether a file was last written so long ago that nobody is at it. Times in the future say
-/// nothing.
-fn is_settled(stamp: Option<&Stamp>) -> bool {
-    let Some(stamp) = stamp else {
-        return false;
-    };
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let written = u64::try_from(stamp.modified_seconds()).unwrap_or(0);
-    written < now && now - written > QUIET.as_secs()
 }

@@ -6,14 +6,13 @@
 //!                  └─ what does not parse or fit its kind: a Problem, and only it is lost
 //! ```
 //!
-//! The YAML parser cannot go on after an error, so documents are cut apart first. That is exact:
-//! YAML forbids a line that starts with a marker inside any content, block scalars included (YAML
-//! 1.2.2, production `c-forbidden`).
+//! A file with a broken document is read all the same: the other documents count.
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_yaml::{Error, Value};
 
+use super::document::{Document, documents};
 use super::kind::{ItemSeed, api_version, decode_kind, holds};
 use super::strict::{Guard, Strict};
 use crate::world::{Kind, Object};
@@ -24,8 +23,6 @@ pub const SIZE_LIMIT: u64 = 64 << 20;
 /// Items of one List whose problems are given with an exact line: each costs another pass over
 /// the document.
 const LOCATED_ITEMS: usize = 16;
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// What one file says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +38,7 @@ pub struct Manifest {
 /// An object and where it is defined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Definition {
-    /// Line of the document (of the List, for items), from 1.
+    /// Line where the document starts (for items, their List), from 1.
     pub line: usize,
     /// The object.
     pub object: Object,
@@ -66,8 +63,8 @@ pub fn read(bytes: &[u8]) -> Manifest {
         manifest.problems.push(Problem::too_big());
         return manifest;
     }
-    for (line, document) in documents(bytes) {
-        read_document(line, document, &mut manifest);
+    for document in documents(bytes) {
+        read_document(document, &mut manifest);
     }
     manifest
 }
@@ -84,56 +81,8 @@ impl Problem {
     }
 }
 
-/// Cuts a file into documents, each with the line it starts at.
-fn documents(bytes: &[u8]) -> Vec<(usize, &[u8])> {
-    let mut documents = Vec::new();
-    let mut start = 0;
-    let mut start_line = 1;
-    // Whether the document has begun: with a marker, or with content. Comments and directives
-    // before a marker belong to the document after it.
-    let mut begun = false;
-    let mut position = 0;
-    let mut cut = |from: usize, to: usize, line: usize| {
-        let document = bytes.get(from..to).unwrap_or_default();
-        documents.push((line, document));
-    };
-    for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        let number = number + 1;
-        let end = position + line.len();
-        let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-        if is_marker(text, b"---") {
-            if begun {
-                cut(start, position, start_line);
-                (start, start_line) = (position, number);
-            }
-            begun = true;
-        } else if is_marker(text, b"...") {
-            if begun {
-                cut(start, end, start_line);
-            }
-            (start, start_line, begun) = (end, number + 1, false);
-        } else if !begun {
-            let content = text.trim_ascii_start();
-            begun = !(content.is_empty() || content.starts_with(b"#") || text.starts_with(b"%"));
-            if begun && start == position {
-                start_line = number;
-            }
-        }
-        position = end;
-    }
-    if begun {
-        cut(start, position, start_line);
-    }
-    documents
-}
-
-fn is_marker(line: &[u8], marker: &[u8]) -> bool {
-    line.strip_prefix(marker)
-        .is_some_and(|rest| rest.first().is_none_or(u8::is_ascii_whitespace))
-}
-
 /// What tells what a document is.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(
     rename_all = "camelCase",
     expecting = "a mapping with apiVersion and kind"
@@ -162,23 +111,15 @@ enum Sort {
     Wrong(String),
 }
 
-impl PartialEq for Header {
-    fn eq(&self, other: &Self) -> bool {
-        self.api_version == other.api_version && self.kind == other.kind
-    }
-}
-
-impl Eq for Header {}
-
-fn read_document(line: usize, bytes: &[u8], manifest: &mut Manifest) {
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+fn read_document(document: Document<'_>, manifest: &mut Manifest) {
+    let Document { bytes, line, .. } = document;
     let problems = &mut manifest.problems;
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
             let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
             problems.push(Problem {
-                line: line + before.iter().filter(|&&byte| byte == b'\n').count(),
+                line: document.start + before.iter().filter(|&&byte| byte == b'\n').count(),
                 message: "not UTF-8 text; save the file as UTF-8".to_owned(),
             });
             return;
@@ -186,20 +127,22 @@ fn read_document(line: usize, bytes: &[u8], manifest: &mut Manifest) {
     };
     let guard = Guard::for_document(text.len());
     let header = match decode::<Option<Header>>(text, &guard) {
-        // A document that is empty or all comments.
         Ok(None) => return,
         Ok(Some(header)) => header,
         Err(error) => {
-            problems.push(problem(line, &error, None));
+            problems.push(problem(document, &error, None));
             return;
         }
     };
     match header.sort() {
         Sort::Known(kind) => match decode_object(kind, text, &guard) {
             Ok(object) => keep(line, object, manifest),
-            Err(error) => problems.push(problem(line, &error, Some(kind))),
+            Err(error) => problems.push(problem(document, &error, Some(kind))),
         },
-        Sort::List(defaults) => read_list(line, text, defaults.as_ref(), &guard, manifest),
+        Sort::List(defaults) => {
+            let merges = guard.saw_merge();
+            read_list(document, text, defaults.as_ref(), merges, manifest);
+        }
         Sort::Ignored => {}
         Sort::Foreign(name) => manifest.skipped.push(name),
         Sort::Wrong(message) => problems.push(Problem { line, message }),
@@ -255,18 +198,19 @@ impl Header {
 }
 
 fn read_list(
-    line: usize,
+    document: Document<'_>,
     text: &str,
     defaults: Option<&Header>,
-    guard: &Guard,
+    merges: bool,
     manifest: &mut Manifest,
 ) {
-    let list_guard = Guard::for_document(text.len());
-    let items = match decode::<List>(text, &list_guard) {
+    let line = document.line;
+    let guard = Guard::for_document(text.len());
+    let items = match decode::<List>(text, &guard) {
         Ok(list) => list.items.unwrap_or_default(),
         Err(error) => {
             // Only `items` itself can be of the wrong type, and a Secret may stand there.
-            let mut problem = problem(line, &error, None);
+            let mut problem = problem(document, &error, None);
             problem.message = format!("List: {}", unquoted(&problem.message));
             manifest.problems.push(problem);
             return;
@@ -278,7 +222,7 @@ fn read_list(
             line,
             message: format!("items[{index}]: {message}"),
         };
-        let merged = if guard.saw_merge() {
+        let merged = if merges {
             apply_merges(&mut item).map_err(|error| error.to_string())
         } else {
             Ok(())
@@ -295,11 +239,11 @@ fn read_list(
             Sort::Known(kind) => match decode_kind(kind, Strict::new(item, &item_guard)) {
                 Ok(object) => keep(line, object, manifest),
                 Err(error) => {
-                    let error = problem(line, &error, Some(kind));
+                    let error = problem(document, &error, Some(kind));
                     let mut error = wrong(error.message);
                     located += 1;
                     if located <= LOCATED_ITEMS {
-                        error.line = line + line_of_item(kind, index, text) - 1;
+                        error.line = line_of_item(kind, index, document, text);
                     }
                     manifest.problems.push(error);
                 }
@@ -336,15 +280,12 @@ fn fill_in(item: &mut Value, defaults: Option<&Header>) -> Result<Header, String
     })
 }
 
-/// The line of the document at which an item fails to decode.
-fn line_of_item(kind: Kind, index: usize, text: &str) -> usize {
+/// The line at which an item fails to decode.
+fn line_of_item(kind: Kind, index: usize, document: Document<'_>, text: &str) -> usize {
     let guard = Guard::for_document(text.len());
-    let document = Strict::new(serde_yaml::Deserializer::from_str(text), &guard);
-    ItemSeed { kind, index }
-        .deserialize(document)
-        .err()
-        .and_then(|error| error.location())
-        .map_or(1, |location| location.line())
+    let list = Strict::new(serde_yaml::Deserializer::from_str(text), &guard);
+    let outcome = ItemSeed { kind, index }.deserialize(list);
+    outcome.map_or_else(|error| line_of(document, &error), |()| document.line)
 }
 
 /// Applies merge keys, also where what is merged in has one itself.
@@ -372,9 +313,8 @@ fn decode_object(kind: Kind, text: &str, seen: &Guard) -> Result<Object, Error> 
     )
 }
 
-/// An error as a problem of the file: its line counts from the start of the file.
-fn problem(document_line: usize, error: &Error, kind: Option<Kind>) -> Problem {
-    let at = error.location().map_or(1, |location| location.line());
+/// An error as a problem of the file.
+fn problem(document: Document<'_>, error: &Error, kind: Option<Kind>) -> Problem {
     let mut message = without_position(&error.to_string());
     if kind == Some(Kind::Secret) {
         message = unquoted(&message);
@@ -383,9 +323,20 @@ fn problem(document_line: usize, error: &Error, kind: Option<Kind>) -> Problem {
         message = format!("{kind}: {message}");
     }
     Problem {
-        line: document_line + at - 1,
+        line: line_of(document, error),
         message,
     }
+}
+
+/// The line of an error in the file. The parser counts from the start of the document, and puts
+/// what is missing at its end beyond the last line.
+fn line_of(document: Document<'_>, error: &Error) -> usize {
+    let content = document.bytes.trim_ascii_end();
+    let last = document.start + content.iter().filter(|&&byte| byte == b'\n').count();
+    error
+        .location()
+        .map_or(document.line, |at| document.start + at.line() - 1)
+        .clamp(document.line, last.max(document.line))
 }
 
 /// Takes `at line 3 column 5` and `at position 3` out of a message: they count from the start of

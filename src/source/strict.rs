@@ -259,17 +259,12 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for StrictMap<'_, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        let key = self.inner.next_key_seed(KeySeed {
-            seen: &mut self.seen,
-        })?;
-        let Some(key) = key else {
-            return Ok(None);
-        };
         self.guard.count()?;
-        if key == "<<" {
-            self.guard.merges.set(true);
-        }
-        seed.deserialize(key.into_deserializer()).map(Some)
+        self.inner.next_key_seed(KeySeed {
+            inner: seed,
+            guard: self.guard,
+            seen: &mut self.seen,
+        })
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
@@ -277,30 +272,36 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for StrictMap<'_, A> {
     }
 }
 
-struct KeySeed<'s> {
+/// Decodes a key within the visit of the original one, so that errors are where the key is.
+struct KeySeed<'s, K> {
+    inner: K,
+    guard: &'s Guard,
     seen: &'s mut HashSet<String>,
 }
 
-impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = String;
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, K> {
+    type Value = K::Value;
 
     /// A key that looks like a number is a string all the same, as for `kubectl`.
-    fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<String, D::Error> {
-        inner.deserialize_str(self)
+    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<K::Value, D::Error> {
+        key.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for KeySeed<'_> {
-    type Value = String;
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for KeySeed<'_, K> {
+    type Value = K::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string as key")
     }
 
-    fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
+    fn visit_str<E: Error>(self, key: &str) -> Result<K::Value, E> {
         if !self.seen.insert(key.to_owned()) {
             return Err(E::custom(format_args!("the key {key:?} is there twice")));
         }
-        Ok(key.to_owned())
+        if key == "<<" {
+            self.guard.merges.set(true);
+        }
+        self.inner.deserialize(key.into_deserializer())
     }
 }

@@ -193,7 +193,7 @@ impl<F: FnMut(&Path)> Walk<F> {
         let Ok(real) = &self.scan.root else {
             return;
         };
-        let mut waiting = vec![(real.clone(), root.to_owned(), false)];
+        let mut waiting = vec![(real.clone(), root.to_owned(), *real != absolute)];
         while let Some((real, reached, linked)) = waiting.pop() {
             if let Err(error) = self.directory(&real, &reached, linked, &mut waiting) {
                 if reached == root {

@@ -247,3 +247,50 @@ impl Watch {
         self.trouble = Some(message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind) -> notify::Result<Event> {
+        Ok(Event::new(kind).add_path(PathBuf::from("/a")))
+    }
+
+    #[test]
+    fn the_last_sign_counts_and_attributes_do_not() {
+        let noticed = Noticed::default();
+        noticed.add(event(EventKind::Modify(ModifyKind::Any)));
+        noticed.add(event(EventKind::Access(AccessKind::Close(
+            AccessMode::Write,
+        ))));
+        noticed.add(event(EventKind::Modify(ModifyKind::Metadata(
+            notify::event::MetadataKind::Any,
+        ))));
+        noticed.add(event(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert_eq!(noticed.peek(Path::new("/a")), Some(Sign::Written));
+        noticed.add(event(EventKind::Modify(ModifyKind::Any)));
+        let batch = noticed.take();
+        assert_eq!(batch.signs.get(Path::new("/a")), Some(&Sign::Writing));
+        assert!(batch.since.is_some() && !batch.lost);
+        assert!(noticed.take().since.is_none());
+    }
+
+    #[test]
+    fn an_overflow_is_remembered() {
+        let noticed = Noticed::default();
+        noticed.add(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        assert!(noticed.take().lost);
+        noticed.add(Err(notify::Error::generic("cannot read")));
+        assert!(noticed.take().lost);
+        for number in 0..=PATH_LIMIT {
+            let path = PathBuf::from(number.to_string());
+            noticed.add(Ok(Event::new(EventKind::Create(
+                notify::event::CreateKind::File,
+            ))
+            .add_path(path)));
+        }
+        let batch = noticed.take();
+        assert!(batch.lost);
+        assert_eq!(batch.signs.len(), PATH_LIMIT);
+    }
+}

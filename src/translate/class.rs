@@ -102,9 +102,10 @@ impl ClassTable {
     /// Classes of ours without parameters.
     pub(super) fn built_in_users(&self) -> impl Iterator<Item = ObjectKey> {
         let built_in = built_in();
-        self.classes.iter().filter_map(move |(name, class)| {
-            (*class == Class::Ours(built_in.clone())).then(|| key(name))
-        })
+        self.classes
+            .iter()
+            .filter(move |(_, class)| matches!(class, Class::Ours(name) if *name == built_in))
+            .map(|(name, _)| key(name))
     }
 
     /// Decides where an Ingress belongs. `spec.ingressClassName` goes before the legacy

@@ -55,9 +55,10 @@ thread_local! {
 /// Clocks of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayConfig {
-    /// Silence of both peers that ends the tunnel; `None` = never.
+    /// Silence of both peers that ends the tunnel; `None` = never. At most 49 days.
     pub idle_timeout: Option<Duration>,
     /// For each step of an ending: to reach a frame boundary, and to wait for the peers' Close.
+    /// Default 5 s.
     pub close_timeout: Duration,
 }
 
@@ -100,8 +101,13 @@ pub struct Relay<C, P> {
     /// Pod to client.
     down: Flow,
     tunnel: TunnelGuard,
-    config: RelayConfig,
+    /// In milliseconds; 0 = never.
+    idle_timeout: u32,
+    /// In milliseconds.
+    close_timeout: u32,
     clock: Clock,
+    /// The deadline of a clock that has a fixed one.
+    until: Instant,
     /// One timer for all deadlines. Moved only when it fires or must fire earlier.
     sleep: Option<Pin<Box<Sleep>>>,
     /// What began the end, and who.
@@ -110,21 +116,22 @@ pub struct Relay<C, P> {
     ending: Option<Cause>,
     /// The code that we told the peer whom the cause concerns, if we did.
     told: Option<u16>,
-    done: bool,
 }
 
-/// What time it is in the life of a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What time it is in the life of a tunnel. Only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Clock {
     /// Both peers are there. Silence ends it, if there is an idle timeout.
     Open,
     /// A peer has gone, or both have closed, and something is still being said. Silence of a
-    /// close timeout ends it, and at the latest this moment.
-    Lingering(Instant),
-    /// A Close of ours goes to both at the next boundary, until this moment.
-    Closing(Instant),
-    /// All has been said and delivered; the peers have until this moment to close and to go.
-    Final(Instant),
+    /// close timeout ends it, and a fixed deadline.
+    Lingering,
+    /// A Close of ours goes to both at the next boundary, if they reach one in time.
+    Closing,
+    /// All has been said and delivered; the peers may close and go in good time.
+    Final,
+    /// Both connections are finished, or their time is up.
+    Done,
 }
 
 /// Carries a tunnel from the 101 to its end.
@@ -157,13 +164,14 @@ where
         up,
         down,
         tunnel,
-        config,
+        idle_timeout: config.idle_timeout.map_or(0, millis),
+        close_timeout: millis(config.close_timeout),
         clock: Clock::Open,
+        until: Instant::now(),
         sleep: None,
         first: None,
         ending: None,
         told: None,
-        done: false,
     }
 }
 
@@ -194,9 +202,11 @@ where
     P: AsyncRead + AsyncWrite + Unpin,
 {
     fn turn(&mut self, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<Outcome> {
+        // One look at the clock serves the whole poll, which is short.
+        let now = Instant::now();
         for _ in 0..ROUNDS {
             self.settle();
-            if self.done {
+            if self.clock == Clock::Done {
                 return Poll::Ready(self.outcome());
             }
             let up = self.up.pump(&mut self.client, &mut self.pod, buffer, cx);
@@ -205,14 +215,16 @@ where
             self.tunnel.add(Side::Pod, &down.traffic);
             // What is discarded keeps nobody open, except where it shows that a peer which still
             // has to take what was said is there.
-            let lingering = matches!(self.clock, Clock::Lingering(_));
+            let lingering = self.clock == Clock::Lingering;
             if up.active || down.active || lingering && (up.discarded || down.discarded) {
-                self.tunnel.touch(Instant::now());
+                self.tunnel.touch(now);
             }
-            if !up.progress && !down.progress && !self.poll_timer(cx) {
+            if !up.progress && !down.progress && !self.poll_timer(now, cx) {
                 return Poll::Pending;
             }
         }
+        // A peer that never pauses must not hold off a deadline.
+        self.check_deadline(now);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -226,9 +238,6 @@ impl<C, P> Relay<C, P> {
         self.advance(Side::Pod);
         self.advance(Side::Client);
         self.set_clock();
-        self.done |= [&self.up, &self.down]
-            .iter()
-            .all(|flow| flow.source_ended && flow.sink == Sink::Finished);
     }
 
     /// Notes what a peer did to end the tunnel.
@@ -303,71 +312,84 @@ impl<C, P> Relay<C, P> {
     }
 
     fn set_clock(&mut self) {
-        if matches!(self.clock, Clock::Final(_)) {
-            return;
-        }
         let flows = [&self.up, &self.down];
-        let timeout = self.config.close_timeout;
-        if flows
-            .iter()
-            .all(|flow| flow.sink >= Sink::Closed && flow.is_delivered())
-        {
-            self.clock = Clock::Final(after(timeout));
+        let over = |flow: &&Flow| flow.source_ended && flow.sink == Sink::Finished;
+        let said = |flow: &&Flow| flow.sink >= Sink::Closed && flow.is_delivered();
+        let gone = |flow: &&Flow| flow.source_ended || flow.sink_failed;
+        let next = if flows.iter().all(over) {
+            Clock::Done
+        } else if flows.iter().all(said) {
+            Clock::Final
         } else if self.ending.is_some() {
-            if !matches!(self.clock, Clock::Closing(_)) {
-                self.clock = Clock::Closing(after(timeout));
-            }
-        } else if self.clock == Clock::Open
-            && (flows
-                .iter()
-                .any(|flow| flow.source_ended || flow.sink_failed)
-                || flows.iter().all(|flow| flow.scanner.is_closed()))
-        {
-            self.clock = Clock::Lingering(after(timeout.saturating_mul(LINGER_MAX)));
+            Clock::Closing
+        } else if flows.iter().any(gone) || flows.iter().all(|flow| flow.scanner.is_closed()) {
+            Clock::Lingering
+        } else {
+            Clock::Open
+        };
+        if next > self.clock {
+            self.enter(next);
         }
     }
 
-    /// Looks whether a deadline has passed, and sees to it that the timer fires when the next one
+    fn enter(&mut self, clock: Clock) {
+        self.clock = clock;
+        let timeout = Duration::from_millis(self.close_timeout.into());
+        self.until = Instant::now()
+            + match clock {
+                Clock::Lingering => timeout * LINGER_MAX,
+                _ => timeout,
+            };
+    }
+
+    /// Looks whether the deadline has passed, and if not sees to it that the timer fires when it
     /// does. Returns whether something was decided.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_timer(&mut self, mut now: Instant, cx: &mut Context<'_>) -> bool {
         loop {
+            if self.check_deadline(now) {
+                return true;
+            }
             let Some(deadline) = self.deadline() else {
                 return false;
             };
-            let sleep = match &mut self.sleep {
-                Some(sleep) => {
-                    if sleep.deadline() > deadline {
-                        sleep.as_mut().reset(deadline);
-                    }
-                    sleep
-                }
-                none => none.insert(Box::pin(sleep_until(deadline))),
-            };
+            let sleep = self
+                .sleep
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if sleep.deadline() > deadline || sleep.is_elapsed() {
+                sleep.as_mut().reset(deadline);
+            }
             if sleep.as_mut().poll(cx).is_pending() {
                 return false;
             }
-            if Instant::now() >= deadline {
-                self.time_is_up();
-                return true;
-            }
-            sleep.as_mut().reset(deadline);
+            now = Instant::now();
         }
     }
 
+    fn check_deadline(&mut self, now: Instant) -> bool {
+        let is_up = self.deadline().is_some_and(|deadline| now >= deadline);
+        if is_up {
+            self.time_is_up();
+        }
+        is_up
+    }
+
     fn deadline(&self) -> Option<Instant> {
-        let closing = self.up.scanner.is_closed() || self.down.scanner.is_closed();
-        let silence = |limit| self.tunnel.last_active().checked_add(limit);
+        let silence = |limit| self.tunnel.last_active() + limit;
+        let idle = match self.idle_timeout {
+            0 => None,
+            millis => Some(Duration::from_millis(millis.into())),
+        };
         match self.clock {
-            Clock::Open => match self.config.idle_timeout {
-                Some(idle) if closing => silence(idle.min(CLOSE_UNANSWERED)),
-                None if closing => silence(CLOSE_UNANSWERED),
-                Some(idle) => silence(idle),
-                None => None,
-            },
-            Clock::Lingering(at) => {
-                Some(silence(self.config.close_timeout).map_or(at, |silence| silence.min(at)))
+            Clock::Open if self.up.scanner.is_closed() || self.down.scanner.is_closed() => Some(
+                silence(idle.unwrap_or(CLOSE_UNANSWERED).min(CLOSE_UNANSWERED)),
+            ),
+            Clock::Open => idle.map(silence),
+            Clock::Lingering => {
+                let timeout = Duration::from_millis(self.close_timeout.into());
+                Some(silence(timeout).min(self.until))
             }
-            Clock::Closing(at) | Clock::Final(at) => Some(at),
+            Clock::Closing | Clock::Final => Some(self.until),
+            Clock::Done => None,
         }
     }
 
@@ -377,7 +399,7 @@ impl<C, P> Relay<C, P> {
                 let (cause, _) = *self.first.get_or_insert((Cause::Idle, By::Proxy));
                 self.ending = Some(cause);
             }
-            Clock::Lingering(_) => {
+            Clock::Lingering => {
                 let gone = if self.up.sink_failed {
                     (Cause::PodGone, By::Pod)
                 } else {
@@ -386,16 +408,16 @@ impl<C, P> Relay<C, P> {
                 let (cause, _) = *self.first.get_or_insert(gone);
                 self.ending = Some(cause);
             }
-            Clock::Closing(_) => {
+            Clock::Closing => {
                 self.up.cut();
                 self.down.cut();
-                self.clock = Clock::Final(after(self.config.close_timeout));
+                self.enter(Clock::Final);
             }
-            Clock::Final(_) => self.done = true,
+            Clock::Final | Clock::Done => self.clock = Clock::Done,
         }
     }
 
-    fn outcome(&mut self) -> Outcome {
+    fn outcome(&self) -> Outcome {
         let (cause, by) = self.first.unwrap_or((Cause::Dropped, By::Proxy));
         let code = match (cause, by) {
             (Cause::PeerClosed, By::Client) => self.up.scanner.close_code(),
@@ -443,9 +465,18 @@ impl<C, P> fmt::Debug for Relay<C, P> {
     }
 }
 
-/// The moment `timeout` from now; a timeout beyond the clock's reach is a day.
-fn after(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(timeout)
-        .unwrap_or(now + Duration::from_secs(86_400))
+/// Whole milliseconds, at least 1.
+fn millis(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_millis()).map_or(u32::MAX, |millis| millis.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_small() {
+        // Beside its two connections; `tests/tunnel_memory.rs` counts the rest.
+        assert!(size_of::<Relay<(), ()>>() <= 128);
+    }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +60,6 @@ pub struct TunnelView {
 /// A tunnel's place in the table; dropping it takes the tunnel out.
 pub struct TunnelGuard {
     record: Arc<Record>,
-    closed: bool,
 }
 
 /// What the table keeps of an open tunnel.
@@ -77,6 +76,8 @@ pub(super) struct Record {
     waker: AtomicWaker,
     /// Number of the cause that somebody asked to end it for, or 0.
     requested: AtomicU8,
+    /// Taken out of the table.
+    closed: AtomicBool,
 }
 
 /// [`Traffic`], shared. One writer.
@@ -94,10 +95,7 @@ struct Counters {
 
 impl TunnelGuard {
     pub(super) fn new(record: Arc<Record>) -> Self {
-        Self {
-            record,
-            closed: false,
-        }
+        Self { record }
     }
 
     /// Identity; unique in the life of the table.
@@ -143,9 +141,8 @@ impl TunnelGuard {
     }
 
     /// Takes the tunnel out of the table; afterwards the drop does nothing.
-    pub(super) fn close(&mut self, ending: Ending) {
-        if !self.closed {
-            self.closed = true;
+    pub(super) fn close(&self, ending: Ending) {
+        if !self.record.closed.swap(true, Ordering::Relaxed) {
             self.record.table.close(&self.record, ending);
         }
     }
@@ -182,6 +179,7 @@ impl Record {
             from_pod: Counters::default(),
             waker: AtomicWaker::new(),
             requested: AtomicU8::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod endings;
+mod schedules;
 mod strict;
+mod table;
 mod tcp;
+mod tls;
 mod tunnels;

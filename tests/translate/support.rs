@@ -139,7 +139,7 @@ fn hosts(text: &mut String, listener: &Listener) {
         hosts.push((format!("host *.{suffix}"), routes));
     }
     hosts.sort_by(|a, b| a.0.cmp(&b.0));
-    for routes in &table.any {
+    if let Some(routes) = &table.any {
         hosts.push(("any host".to_owned(), routes));
     }
     for (host, routes) in hosts {
@@ -150,7 +150,7 @@ fn hosts(text: &mut String, listener: &Listener) {
             writeln!(text, "    {line}").unwrap();
         }
     }
-    for route in &table.fallback {
+    if let Some(route) = &table.fallback {
         writeln!(text, "  fallback").unwrap();
         writeln!(text, "    {}", line(route)).unwrap();
     }
@@ -223,7 +223,7 @@ fn certificates(text: &mut String, listener: &Listener, names: &HashMap<Vec<u8>,
         lines.push(format!("*.{suffix} = {}", name(certificate)));
     }
     lines.sort();
-    for certificate in &table.default {
+    if let Some(certificate) = &table.default {
         lines.push(format!("default = {}", name(certificate)));
     }
     for line in lines {
@@ -247,7 +247,6 @@ fn certificate_names(world: &World) -> HashMap<Vec<u8>, String> {
 }
 
 /// Every route of a snapshot as text, with the listener and the object that it comes from.
-#[allow(dead_code, reason = "each test program uses its part of this file")]
 pub(crate) fn routes(snapshot: &Snapshot) -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     for listener in snapshot.listeners.values() {

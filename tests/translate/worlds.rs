@@ -231,6 +231,18 @@ fn ingress_class() -> impl Strategy<Value = Object> {
         })
 }
 
+fn plain_listener(name: &str, port: u16) -> api::Listener {
+    api::Listener {
+        name: name.to_owned(),
+        port,
+        protocol: api::Protocol::Http,
+        http2: None,
+        timeouts: None,
+        websocket: None,
+        tls: None,
+    }
+}
+
 fn load_balancer() -> impl Strategy<Value = Object> {
     let listener = (
         one_of(&["l", "m", "k"]),
@@ -282,7 +294,11 @@ fn load_balancer() -> impl Strategy<Value = Object> {
     (
         one_of(&["one", "two"]),
         0..3_i64,
-        prop::collection::vec(listener, 0..4),
+        // Often the same listeners, so that rules change and listeners do not.
+        prop_oneof![
+            Just(vec![plain_listener("l", 80), plain_listener("m", 81)]),
+            prop::collection::vec(listener, 0..4),
+        ],
         prop::collection::vec(rule, 0..3),
     )
         .prop_map(|(name, created, listeners, rules)| {

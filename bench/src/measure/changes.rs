@@ -94,8 +94,11 @@ pub(crate) async fn under_load(
                 notes.extend(noted.map(|note| format!("{title}: {}: {note}", kind.name())));
             }
             Err(error) => {
-                let failure = format!("{error:#}");
-                rows = rows.map(|row| row.with_failure(kind, failure.clone()));
+                let mut failure = format!("{error:#}");
+                rows = rows.map(|row| {
+                    let why = std::mem::replace(&mut failure, "see the rows above".to_owned());
+                    row.with_failure(kind, why)
+                });
             }
         }
     }
@@ -157,11 +160,11 @@ async fn change(
     plan: &Plan,
     outcome: &mut Outcome,
 ) {
-    let mut steps = manifests.map(|manifests| Steps::new(manifests, peer, scene));
+    let steps = manifests.map(|manifests| Steps::new(manifests, peer, scene));
     let mut slowest = Duration::ZERO;
     for number in 0..plan.changes {
         let due = Instant::now() + plan.change_every;
-        let seen = match &mut steps {
+        let seen = match &steps {
             Some(steps) => steps.make(number).await,
             None => os::signal(peer.pid(), libc::SIGHUP)
                 .map(|()| Duration::ZERO)

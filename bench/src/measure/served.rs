@@ -8,11 +8,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::footprint::populate;
-use crate::client::request::{Requests, get};
-use crate::client::wire::Target;
+use crate::client::reconnecting::Reconnecting;
+use crate::client::request::get;
 use crate::peers::holdfast::Manifests;
 use crate::peers::{Kind, Peer, Scene, manifests};
 use crate::plan::Plan;
@@ -63,10 +63,10 @@ pub(crate) async fn new_ingresses(scene: &Scene, plan: &Plan) -> Result<Vec<Row>
 async fn times(scene: &Scene, among: usize, count: usize) -> Result<Vec<f64>> {
     let (peer, directory) = Peer::start_holdfast(scene, |to| populate(to, scene, among)).await?;
     let began = Instant::now();
-    let mut client = Poller::open(peer.target(false)).await?;
+    let mut client = Reconnecting::new(peer.target(false));
     let mut times = Vec::with_capacity(count);
     for number in 0..count {
-        times.push(client.time(&directory, number).await?.as_secs_f64() * 1e3);
+        times.push(time(&mut client, &directory, number).await?.as_secs_f64() * 1e3);
         if began.elapsed() > TOTAL {
             bail!(
                 "only {} of {count} changes were served in {TOTAL:?}",
@@ -79,45 +79,24 @@ async fn times(scene: &Scene, among: usize, count: usize) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-/// A connection that asks again and again.
-struct Poller {
-    target: Target,
-    connection: Requests,
-}
-
-impl Poller {
-    async fn open(target: Target) -> Result<Self> {
-        let connection = Requests::open(&target).await?;
-        Ok(Self { target, connection })
+/// Publishes a new Ingress and waits until it is served.
+async fn time(client: &mut Reconnecting, directory: &Manifests, number: usize) -> Result<Duration> {
+    let name = format!("new-{number}");
+    let host = format!("{name}.bench.test");
+    let file = format!("{name}.yaml");
+    directory.prepare(&file, &manifests::ingress(&name, &host, "echo"))?;
+    let request = get(&host);
+    if client.send(&request).await?.status == 200 {
+        bail!("{host} was served before its Ingress was there");
     }
-
-    /// Publishes a new Ingress and waits until it is served.
-    async fn time(&mut self, directory: &Manifests, number: usize) -> Result<Duration> {
-        let name = format!("new-{number}");
-        let host = format!("{name}.bench.test");
-        let file = format!("{name}.yaml");
-        directory.prepare(&file, &manifests::ingress(&name, &host, "echo"))?;
-        let request = get(&host);
-        if self.status(&request).await? == 200 {
-            bail!("{host} was served before its Ingress was there");
+    let started = Instant::now();
+    directory.publish(&file)?;
+    while client.send(&request).await?.status != 200 {
+        if started.elapsed() > LIMIT {
+            bail!("{host} was not served within {LIMIT:?}");
         }
-        let started = Instant::now();
-        directory.publish(&file)?;
-        while self.status(&request).await? != 200 {
-            if started.elapsed() > LIMIT {
-                bail!("{host} was not served within {LIMIT:?}");
-            }
-            // The runtime's clock has steps of 1 ms. Nothing else runs on this thread now.
-            std::thread::sleep(POLL);
-        }
-        Ok(started.elapsed())
+        // The runtime's clock has steps of 1 ms. Nothing else runs on this thread now.
+        std::thread::sleep(POLL);
     }
-
-    async fn status(&mut self, request: &[u8]) -> Result<u16> {
-        let answer = timeout(LIMIT, self.connection.send(request)).await??;
-        if answer.last {
-            self.connection = timeout(LIMIT, Requests::open(&self.target)).await??;
-        }
-        Ok(answer.status)
-    }
+    Ok(started.elapsed())
 }

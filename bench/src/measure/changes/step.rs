@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{sleep, timeout};
 
+use crate::client::reconnecting::Reconnecting;
 use crate::client::request::{Answer, Requests, get};
 use crate::client::wire::{HOST, Target};
 use crate::peers::holdfast::Manifests;
@@ -54,7 +55,7 @@ impl<'run> Steps<'run> {
     /// # Errors
     ///
     /// The sign did not come within 5 s.
-    pub(super) async fn make(&mut self, number: usize) -> Result<Duration> {
+    pub(super) async fn make(&self, number: usize) -> Result<Duration> {
         match number % 5 {
             0 => self.add_route().await.context("a new route"),
             1 => self.move_endpoints(number).await.context("moved endpoints"),
@@ -116,17 +117,11 @@ impl<'run> Steps<'run> {
     async fn answered(&self, host: &str, right: impl Fn(&Answer) -> bool) -> Result<Duration> {
         let started = Instant::now();
         let request = get(host);
-        let mut connection = Requests::open(&self.plain).await?;
-        loop {
-            let answer = timeout(LIMIT, connection.send(&request)).await??;
-            if right(&answer) {
-                return Ok(started.elapsed());
-            }
-            if answer.last {
-                connection = Requests::open(&self.plain).await?;
-            }
+        let mut client = Reconnecting::new(self.plain.clone());
+        while !right(&client.send(&request).await?) {
             pause(started).await?;
         }
+        Ok(started.elapsed())
     }
 }
 

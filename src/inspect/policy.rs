@@ -1,0 +1,133 @@
+//! The policy that is in effect for a route, and words for what routing tables hold.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::GatewayDuration;
+use crate::routing::{Backend, Certificate, Listener, PathKind, PodProtocol, Protocol, Route};
+use crate::translate::tls::dns_names;
+
+/// The settings of a route where it has its own, of the listener otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Policy {
+    pub(super) request_timeout: Option<Duration>,
+    pub(super) connect_timeout: Duration,
+    pub(super) websocket_idle_timeout: Option<Duration>,
+}
+
+impl Policy {
+    pub(super) fn of(listener: &Listener, route: &Route) -> Self {
+        let own = &route.overrides;
+        Self {
+            request_timeout: own.request_timeout.unwrap_or(listener.timeouts.request),
+            connect_timeout: own.connect_timeout.unwrap_or(listener.timeouts.connect),
+            websocket_idle_timeout: own
+                .websocket_idle_timeout
+                .unwrap_or(listener.websocket.idle_timeout),
+        }
+    }
+
+    /// As the API writes them: `0s` = no limit.
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "requestTimeout": limit_field(self.request_timeout),
+            "connectTimeout": GatewayDuration(self.connect_timeout).to_string(),
+            "websocketIdleTimeout": limit_field(self.websocket_idle_timeout),
+        })
+    }
+}
+
+/// `none` where there is no limit.
+pub(super) fn limit(duration: Option<Duration>) -> String {
+    duration.map_or_else(
+        || "none".to_owned(),
+        |duration| GatewayDuration(duration).to_string(),
+    )
+}
+
+/// As the API writes it: `0s` = no limit.
+pub(super) fn limit_field(duration: Option<Duration>) -> String {
+    GatewayDuration(duration.unwrap_or_default()).to_string()
+}
+
+pub(super) fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "HTTP",
+        Protocol::Https => "HTTPS",
+    }
+}
+
+pub(super) fn path_kind(kind: PathKind) -> &'static str {
+    match kind {
+        PathKind::Exact => "Exact",
+        PathKind::Prefix => "Prefix",
+        PathKind::ImplementationSpecific => "ImplementationSpecific",
+    }
+}
+
+/// Kind and value, or `default backend`.
+pub(super) fn path(route: &Route) -> String {
+    route.path.as_ref().map_or_else(
+        || "default backend".to_owned(),
+        |path| format!("{} {}", path_kind(path.kind), path.value),
+    )
+}
+
+/// The DNS names in a certificate.
+pub(super) fn certificate_names(certificate: &Certificate) -> Vec<String> {
+    certificate
+        .key()
+        .cert
+        .first()
+        .and_then(dns_names)
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// The names of the certificate that a listener presents for a host, for people.
+pub(super) fn presented(listener: &Listener, server_name: Option<&str>) -> String {
+    if listener.protocol == Protocol::Http {
+        return "-".to_owned();
+    }
+    match listener.certificates.find(server_name) {
+        None => "self-signed".to_owned(),
+        Some(certificate) => match certificate_names(certificate) {
+            names if names.is_empty() => "no DNS name".to_owned(),
+            names => names.join(","),
+        },
+    }
+}
+
+/// Type and value, or null for a default backend.
+pub(super) fn path_json(route: &Route) -> Value {
+    route.path.as_ref().map_or(
+        Value::Null,
+        |path| json!({ "type": path_kind(path.kind), "value": &*path.value }),
+    )
+}
+
+/// The object that declares a route.
+pub(super) fn origin_json(route: &Route) -> Value {
+    let origin = &route.id.origin;
+    json!({
+        "kind": origin.kind,
+        "namespace": &*origin.namespace,
+        "name": &*origin.name,
+    })
+}
+
+pub(super) fn backend_json(backend: &Backend) -> Value {
+    match &backend.target {
+        Err(why) => json!({ "weight": backend.weight, "unavailable": why.as_str() }),
+        Ok(upstream) => json!({
+            "weight": backend.weight,
+            "namespace": &*upstream.namespace,
+            "service": &*upstream.service,
+            "port": upstream.port,
+            "tls": upstream.protocol == PodProtocol::Tls,
+        }),
+    }
+}
