@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod changes;
 mod harness;
 mod peers;
 mod smoke;
