@@ -7,6 +7,8 @@
 
 mod changes;
 mod harness;
+mod listeners;
 mod peers;
+mod shutdown;
 mod smoke;
 mod websocket;
