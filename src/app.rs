@@ -45,6 +45,8 @@ use crate::websocket::{Cause, TunnelTable};
 
 /// For how long the access log may take to be written at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(2);
+/// How often tunnels are looked for that opened after the drain window.
+const LATE_TUNNELS: Duration = Duration::from_millis(100);
 
 /// A running process.
 #[derive(Debug)]
@@ -141,8 +143,8 @@ impl App {
 
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
-        let updates = DirectorySource::start(config.manifests.clone(), stop.clone())?;
         let admin = config.admin.map(Admin::bind).transpose()?;
+        let updates = DirectorySource::start(config.manifests.clone(), stop.clone())?;
         let admin_address = admin.as_ref().map(Admin::address);
         let handles = observe::handles(&proxy, &told, &shutdown);
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
@@ -243,17 +245,23 @@ impl App {
         self.listeners.drain();
         let tasks = &self.proxy.tasks;
         tasks.close();
+        let tunnels = &self.proxy.tunnels;
         let mut told = 0;
         let ending = async {
-            told = self
-                .proxy
-                .tunnels
-                .drain(|_| true, drain, Cause::Shutdown)
-                .await;
-            // Tunnels whose handshake was under way when the window closed.
-            tokio::time::timeout(grace, tasks.wait()).await.is_ok()
+            told = tunnels.drain(|_| true, drain, Cause::Shutdown).await;
+            // Some have their handshake under way when the window closes.
+            let late = async {
+                loop {
+                    told += tunnels.end_all(Cause::Shutdown);
+                    tokio::time::sleep(LATE_TUNNELS).await;
+                }
+            };
+            tokio::select! {
+                waited = tokio::time::timeout(grace, tasks.wait()) => waited.is_ok(),
+                never = late => never,
+            }
         };
-        let open = self.proxy.tunnels.len();
+        let open = tunnels.len();
         let clean = tokio::select! {
             biased;
             () = tasks.wait() => true,

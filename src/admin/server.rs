@@ -76,6 +76,8 @@ async fn connection(stream: TcpStream, handles: Arc<Handles>, shutdown: Cancella
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // `printf … | nc -N` gets its answer too.
+        .half_close(true)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);

@@ -1,14 +1,16 @@
 //! The proxy as the control loop sees it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use crate::control::publish::{BindFailure, Publish};
 use crate::proxy::Proxy;
 use crate::proxy::listeners::Listeners;
-use crate::routing::Snapshot;
+use crate::routing::{ListenerId, Snapshot};
 use crate::websocket::Cause;
 
 /// Swaps snapshots in and reconciles listeners.
@@ -19,6 +21,9 @@ pub struct DataPlane {
     runtime: Handle,
     /// Over which the tunnels of a listener that has left are closed.
     drain: Duration,
+    /// Drains under way. A listener that comes back keeps the tunnels that are left, and all that
+    /// it then takes.
+    draining: HashMap<ListenerId, AbortHandle>,
     unbound: Vec<BindFailure>,
 }
 
@@ -36,6 +41,7 @@ impl DataPlane {
             listeners,
             runtime,
             drain,
+            draining: HashMap::new(),
             unbound: Vec::new(),
         }
     }
@@ -43,7 +49,14 @@ impl DataPlane {
     fn reconcile(&mut self) -> Vec<BindFailure> {
         let snapshot = self.proxy.snapshot.load_full();
         let (left, errors) = self.listeners.reconcile(&snapshot);
-        for listener in left {
+        self.draining.retain(|listener, drain| {
+            if snapshot.listeners.contains_key(listener) {
+                drain.abort();
+            }
+            !drain.is_finished()
+        });
+        for id in left {
+            let listener = id.clone();
             let tunnels = self.proxy.tunnels.clone();
             let window = self.drain;
             let drain = async move {
@@ -55,7 +68,11 @@ impl DataPlane {
                     )
                     .await;
             };
-            self.proxy.tasks.spawn_on(drain, &self.runtime);
+            // Not a task that the end of the process waits for: that drains all tunnels itself.
+            let drain = self.runtime.spawn(drain).abort_handle();
+            if let Some(before) = self.draining.insert(id, drain) {
+                before.abort();
+            }
         }
         self.unbound = errors
             .into_iter()

@@ -111,6 +111,7 @@ pub fn demo(demo: Demo) -> anyhow::Result<ExitCode> {
             () = signals.next() => return finish(app, &mut signals).await,
         }
         let addresses: Vec<(ListenerId, SocketAddr)> = app.addresses().into_iter().collect();
+        let admin = app.admin_address().unwrap_or(admin);
         write_stdout(&welcome(&addresses, admin, &manifests))?;
         signals.next().await;
         let code = finish(app, &mut signals).await;

@@ -15,6 +15,9 @@ use crate::routing::{ListenerId, Protocol};
 
 /// Longest pause after an error of the whole process.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// For a port's next owner to take over from one that has left: a publish swaps the table first
+/// and the owners right after.
+const TAKE_OVER: Duration = Duration::from_millis(100);
 
 /// Who owns a port at the moment. Changes while the socket stays.
 #[derive(Debug)]
@@ -85,23 +88,37 @@ pub async fn accept_loop(
 
 fn start(
     proxy: &Arc<Proxy>,
-    owner: &ArcSwap<Owner>,
+    owner: &Arc<ArcSwap<Owner>>,
     stream: TcpStream,
     client: std::net::SocketAddr,
 ) {
+    drop(stream.set_nodelay(true));
+    if let Some(accepted) = accepted(proxy, owner) {
+        proxy.tasks.spawn(accepted.serve(stream, client));
+        return;
+    }
+    let again = (Arc::clone(proxy), Arc::clone(owner));
+    proxy.tasks.spawn(async move {
+        let (proxy, owner) = again;
+        tokio::time::sleep(TAKE_OVER).await;
+        if let Some(accepted) = accepted(&proxy, &owner) {
+            accepted.serve(stream, client).await;
+        }
+    });
+}
+
+/// How a connection is served that is accepted now. `None`: the listener has left, and the port
+/// is about to be closed or to have another owner.
+fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<Accepted> {
     let owner = owner.load();
     let snapshot = proxy.snapshot.load();
-    // The listener has left between accept and now: the next one on this port will do.
-    let Some(listener) = snapshot.listeners.get(&*owner.id) else {
-        return;
-    };
-    drop(stream.set_nodelay(true));
+    let listener = snapshot.listeners.get(&*owner.id)?;
     let tls = match listener.protocol {
         Protocol::Http => None,
         Protocol::Https if listener.http2 => Some(Arc::clone(&owner.tls.with_http2)),
         Protocol::Https => Some(Arc::clone(&owner.tls.http1_only)),
     };
-    let accepted = Accepted {
+    Some(Accepted {
         proxy: Arc::clone(proxy),
         listener: Arc::clone(&owner.id),
         protocol: listener.protocol,
@@ -109,8 +126,7 @@ fn start(
         idle: listener.timeouts.idle,
         tls,
         drain: Arc::clone(&owner.drain),
-    };
-    proxy.tasks.spawn(accepted.serve(stream, client));
+    })
 }
 
 /// Errors of a connection that ended before it was accepted; the next one is not concerned.

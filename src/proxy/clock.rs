@@ -59,7 +59,7 @@ impl ConnectionClock {
             bodies: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
-            received_at: AtomicU64::new(0),
+            received_at: AtomicU64::new(NEVER),
             blocked_since: AtomicU64::new(NEVER),
         }
     }
@@ -74,6 +74,12 @@ impl ConnectionClock {
         {
             self.head_since.store(now, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the client has sent anything.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        self.received_at.load(Ordering::Relaxed) != NEVER
     }
 
     /// Whether the client takes what is written.

@@ -38,6 +38,9 @@ const MAX_STREAMS: u32 = 128;
 const MAX_PENDING_RESETS: usize = 20;
 /// Resets that a client may provoke from us before the connection ends (CVE-2025-8671).
 const MAX_LOCAL_RESETS: usize = 128;
+/// For the first request of a connection that was opened just before its listener drained: it is
+/// on its way, and closing over it would reset a client that has done nothing wrong.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// HTTP/2 pings find clients that have vanished.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
@@ -142,19 +145,28 @@ impl Accepted {
             .await
         };
         match end {
-            End::Served(Ok(())) => {
+            End::Served(result) => {
+                // Even where the 101 could not be written: the pod has a WebSocket, and is told
+                // how it ends.
                 if let Some(handover) = connection.take_handover() {
                     let parts = served.into_parts();
                     let client = parts.io.into_inner().transport;
                     spawn_tunnel(&connection, handover, client, parts.read_buf);
                 }
+                if let Err(error) = result {
+                    self.failed(&connection, &error);
+                }
             }
-            End::Served(Err(error)) => self.failed(&connection, &error),
             End::Late(Verdict::HeadTimeout) => {
                 count(&self.proxy.metrics.head_timeouts);
                 let stream = served.into_parts().io.into_inner();
                 // Best effort: whoever sends a head this slowly may not be reading either.
                 drop(tokio::time::timeout(Duration::from_secs(1), say_timeout(stream)).await);
+            }
+            End::Late(Verdict::Idle) => {
+                let mut stream = served.into_parts().io.into_inner();
+                // Says in TLS that this is the end and no truncation (RFC 8446 §6.1).
+                drop(tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await);
             }
             End::Late(_) => {}
         }
@@ -218,18 +230,25 @@ async fn drive(
 ) -> End {
     let mut told = pin!(accepted.drain.token.cancelled());
     let mut listens = false;
-    let mut timer = pin!(tokio::time::sleep(accepted.idle));
+    let mut idle = accepted.idle;
+    let mut timer = pin!(tokio::time::sleep(idle));
     poll_fn(|cx| {
         // Once is enough: the task stays the same, and is woken when the flag is set.
         if !listens {
             listens = true;
             let _ = told.as_mut().poll(cx);
         }
-        if let Poll::Ready(result) = poll(cx, accepted.drain.has_begun()) {
+        let draining = accepted.drain.has_begun();
+        let received = connection.clock.has_received();
+        if draining && !received && idle > FIRST_REQUEST {
+            idle = FIRST_REQUEST;
+            timer.as_mut().reset(tokio::time::Instant::now());
+        }
+        if let Poll::Ready(result) = poll(cx, draining && received) {
             return Poll::Ready(End::Served(result));
         }
         while timer.as_mut().poll(cx).is_ready() {
-            match connection.clock.verdict(accepted.idle) {
+            match connection.clock.verdict(idle) {
                 Verdict::LookAgain(at) => timer.as_mut().reset(at),
                 late => return Poll::Ready(End::Late(late)),
             }

@@ -53,6 +53,8 @@ pub struct Listeners {
     binding: Binding,
     /// The data plane's: accept loops run there, whoever calls.
     runtime: Handle,
+    /// Cancelled when the process stops accepting, for good.
+    stop: CancellationToken,
     open: Mutex<HashMap<u16, Open>>,
 }
 
@@ -71,17 +73,21 @@ impl Listeners {
             proxy,
             binding,
             runtime,
+            stop: CancellationToken::new(),
             open: Mutex::default(),
         }
     }
 
     /// Opens and closes ports so that they are those of the snapshot. Answers the listeners that
     /// have left, whose tunnels are to be drained, and the binds that failed; call again to retry
-    /// those.
+    /// those. After [`Listeners::stop`] it does nothing.
     pub fn reconcile(&self, snapshot: &Snapshot) -> (Vec<ListenerId>, Vec<BindError>) {
         let mut open = self.lock();
         let mut left = Vec::new();
         let mut errors = Vec::new();
+        if self.stop.is_cancelled() {
+            return (left, errors);
+        }
         // Bind before anything is closed: a listener that moves to a port it cannot have stays
         // on its old one.
         let mut stuck: HashSet<&ListenerId> = HashSet::new();
@@ -143,11 +149,11 @@ impl Listeners {
             .collect()
     }
 
-    /// Stops accepting on every port. Connections go on.
+    /// Stops accepting, for good. Connections go on.
     pub fn stop(&self) {
-        for port in self.lock().values() {
-            port.stop.cancel();
-        }
+        // Under the lock: nothing is being bound.
+        let _open = self.lock();
+        self.stop.cancel();
     }
 
     /// Lets every HTTP connection end after what it is doing.
@@ -179,7 +185,7 @@ impl Listeners {
         let port = if self.binding.any_port { 0 } else { port };
         let socket = listen(self.binding.address, port)?;
         let address = socket.local_addr()?;
-        let stop = CancellationToken::new();
+        let stop = self.stop.child_token();
         let _runtime = self.runtime.enter();
         let accepting = accept_loop(
             Arc::clone(&self.proxy),

@@ -5,5 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod changes;
 mod harness;
+mod listeners;
+mod peers;
+mod shutdown;
 mod smoke;
+mod websocket;
