@@ -119,6 +119,7 @@ impl App {
             tunnels: TunnelTable::new(),
             metrics: Arc::new(Metrics::default()),
             access_log,
+            deadlines: config.deadlines,
             tasks: TaskTracker::new(),
             force: shutdown.forced.clone(),
         });

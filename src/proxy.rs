@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::access_log::AccessLog;
+use self::clock::Deadlines;
 use self::error::ProxyError;
 use self::pool::Pool;
 use crate::balance::Registry;
@@ -60,6 +61,8 @@ pub struct Proxy {
     pub server_tls: ServerTls,
     /// TLS with pods.
     pub pod_tls: PodTls,
+    /// For slow and silent clients.
+    pub deadlines: Deadlines,
     /// Owns the task of every client connection and of every tunnel.
     pub tasks: TaskTracker,
     /// Ends what is left when the time for a clean end is over.
