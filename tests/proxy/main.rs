@@ -5,5 +5,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod answers;
+mod balance;
+mod bodies;
+mod fields;
+mod fixture;
 mod harness;
+mod http2;
+mod log;
+mod pod;
+mod raw;
+mod retries;
+mod routing;
 mod smoke;
+mod timeouts;
+mod tls;
+mod wire;
