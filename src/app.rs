@@ -121,6 +121,7 @@ impl App {
             tunnels: TunnelTable::new(),
             metrics: Arc::new(Metrics::default()),
             access_log,
+            deadlines: config.deadlines,
             tasks: TaskTracker::new(),
         });
         let listeners = Arc::new(Listeners::new(

@@ -33,6 +33,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use self::access_log::AccessLog;
+use self::clock::Deadlines;
 use self::error::ProxyError;
 use self::pool::Pool;
 use crate::balance::Registry;
@@ -62,6 +63,8 @@ pub struct Proxy {
     pub server_tls: ServerTls,
     /// TLS with pods.
     pub pod_tls: PodTls,
+    /// For slow and silent clients.
+    pub deadlines: Deadlines,
     /// Owns the task of every client connection and of every tunnel.
     pub tasks: TaskTracker,
 }

@@ -97,8 +97,8 @@ impl Hop {
 
 /// Makes a request's headers ready for the pod: hop-by-hop fields out, forwarding fields set.
 ///
-/// `X-Forwarded-*` and `X-Real-IP` of the client are replaced, not extended: anyone can write
-/// them, and pods believe them.
+/// `X-Forwarded-*`, `X-Real-IP` and `Forwarded` (RFC 7239) of the client are replaced or removed,
+/// not extended: anyone can write them, and pods believe them.
 pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderValue) {
     // RFC 9110 §10.1.4: `TE: trailers` is the one value that a proxy which passes trailers on may
     // state for itself; gRPC-like clients need it.
@@ -110,6 +110,7 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
         })
     });
     remove_hop_by_hop(headers);
+    remove_forwarding(headers);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -124,16 +125,35 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
         HeaderValue::from_static(hop.protocol.scheme()),
     );
     headers.insert(X_FORWARDED_PORT, hop.port.clone());
-    match headers.get(header::HOST) {
-        Some(host) => {
-            let host = host.clone();
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-        None => {
-            headers.remove(X_FORWARDED_HOST);
-        }
+    if let Some(host) = headers.get(header::HOST).filter(|host| !host.is_empty()) {
+        let host = host.clone();
+        headers.insert(X_FORWARDED_HOST, host);
     }
     headers.insert(X_REQUEST_ID, request_id.clone());
+}
+
+/// Removes what a client says about where it comes from, in every spelling: to pods behind CGI or
+/// WSGI `X_Forwarded_For` and `X-Forwarded-For` are one variable.
+fn remove_forwarding(headers: &mut HeaderMap) {
+    let spoofed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_forwarding(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
+    for name in spoofed {
+        headers.remove(name);
+    }
+}
+
+fn is_forwarding(name: &[u8]) -> bool {
+    let starts_as = |field: &str| {
+        name.get(..field.len()).is_some_and(|start| {
+            let same = |(&a, b): (&u8, u8)| a == b || (a == b'_' && b == b'-');
+            start.iter().zip(field.bytes()).all(same)
+        })
+    };
+    let is = |field: &str| name.len() == field.len() && starts_as(field);
+    is("forwarded") || is("x-real-ip") || is("x-request-id") || starts_as("x-forwarded-")
 }
 
 /// Makes a response's headers ready for the client.

@@ -35,8 +35,9 @@ const MAX_IDLE: usize = 256;
 const MAX_IDLE_AGE: Duration = Duration::from_secs(60);
 /// How long a connection is used at all, so that traffic follows changes in the network.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Longest head of an answer, in bytes.
+/// Longest head of an answer, in bytes, and most fields in it: as many as a request may have.
 const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 128;
 
 /// Idle connections of one endpoint, the most recently used on top.
 #[derive(Default)]
@@ -157,6 +158,8 @@ impl PodConnection {
         };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_headers(MAX_FIELDS)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
