@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::access_log::RequestRecord;
 use super::clock::ConnectionClock;
+use super::headers::{prepare_trailers, remove_hop_by_hop};
 use super::pool::{PodConnection, Pool};
 use crate::balance::InFlight;
 
@@ -139,7 +140,12 @@ impl Body for RequestBody {
         let Self::Client(client) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let frame = Pin::new(&mut client.body).poll_frame(cx);
+        let mut frame = Pin::new(&mut client.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            prepare_trailers(trailers);
+        }
         if !matches!(frame, Poll::Pending | Poll::Ready(Some(Ok(_)))) || client.body.is_end_stream()
         {
             client.end(true);
@@ -260,8 +266,11 @@ impl PodBody {
             }
             frame = Pin::new(&mut self.body).poll_frame(cx);
         }
-        match &frame {
+        match &mut frame {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    remove_hop_by_hop(trailers);
+                }
                 self.serving.sent(frame.data_ref().map_or(0, Bytes::len));
                 if self.body.is_end_stream() {
                     self.release(cx);

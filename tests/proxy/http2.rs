@@ -202,6 +202,27 @@ async fn a_body_arrives_whole_and_its_length_is_kept() {
 }
 
 #[tokio::test]
+async fn trailers_of_a_pod_arrive() {
+    within(async {
+        let pod = Pod::answering(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+             2\r\nok\r\n0\r\nX-Sum: pod\r\nKeep-Alive: x\r\n\r\n",
+        )
+        .await;
+        let holdfast = front(&[pod.address]).await;
+        let (mut sender, _connection) = connect(&holdfast).await;
+        let request = get("/").header("te", "trailers").body(empty()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        let trailers = body.trailers().unwrap();
+        assert_eq!(trailers.len(), 1, "{trailers:?}");
+        assert_eq!(trailers.get("x-sum").unwrap(), "pod");
+        assert_eq!(body.to_bytes(), "ok");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pod_that_dies_in_its_answer_resets_the_stream_alone() {
     within(async {
         let pod = Pod::answering_once("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
@@ -299,7 +320,7 @@ async fn alpn_offers_what_the_listener_speaks() {
 async fn an_idle_connection_ends_with_goaway() {
     within(async {
         let pod = Pod::answering(OK).await;
-        let holdfast = front_with(&edge(", timeouts: {idle: 300ms}"), &[pod.address]).await;
+        let holdfast = front_with(&edge(", timeouts: {idle: 1s}"), &[pod.address]).await;
         let (mut sender, connection) = connect(&holdfast).await;
         let response = sender
             .send_request(get("/").body(empty()).unwrap())

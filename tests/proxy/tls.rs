@@ -163,14 +163,16 @@ async fn the_certificate_is_chosen_by_server_name() {
         let exact = pair(&["app.example"]);
         let wildcard = pair(&["*.example"]);
         let default = pair(&["edge.test"]);
+        let second = pair(&["second.test", "*.second.test"]);
         let edge = EDGE.replace(
             "protocol: HTTPS}",
-            "protocol: HTTPS, tls: {certificateRefs: [{name: default}]}}",
+            "protocol: HTTPS, tls: {certificateRefs: [{name: default}, {name: second}]}}",
         );
         let pod = Pod::answering(OK).await;
         let holdfast = Holdfast::start(&[
             ("edge.yaml", &edge),
             ("default.yaml", &default.secret("edge", "default")),
+            ("second.yaml", &second.secret("edge", "second")),
             ("exact.yaml", &exact.secret("default", "exact")),
             ("wildcard.yaml", &wildcard.secret("default", "wildcard")),
             ("app.yaml", &service("app", "", &[pod.address])),
@@ -187,6 +189,8 @@ async fn the_certificate_is_chosen_by_server_name() {
             ("example", &default),
             ("edge.test", &default),
             ("127.0.0.1", &default),
+            ("second.test", &second),
+            ("a.second.test", &second),
         ] {
             assert_eq!(
                 client.presented(&holdfast, name).await,
@@ -352,7 +356,7 @@ async fn plain_http_on_the_https_port_ends_cleanly() {
 async fn the_end_of_a_connection_is_announced() {
     within(async {
         let pod = Pod::answering(OK).await;
-        let edge = crate::fixture::edge(", timeouts: {idle: 300ms}");
+        let edge = crate::fixture::edge(", timeouts: {idle: 1s}");
         let holdfast = front_with(&edge, &[pod.address]).await;
         let client = TlsClient::new(&["http/1.1"]);
         // rustls makes an error of an end without close_notify.
