@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::fixture::{edge, front, front_with, within};
 use crate::harness::{EDGE, Holdfast};
 use crate::pod::{OK, Pod};
+use crate::timeouts::impatient;
 use crate::tls::TlsClient;
 use crate::wire::Kind;
 
@@ -262,6 +263,59 @@ async fn a_stream_that_is_reset_ends_the_pods_request() {
         waiting.abort();
         assert_eq!(hear.recv().await, Some("ended"));
         sender.ready().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_opens_no_window_is_let_go() {
+    within(async {
+        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let pod = Pod::serving(move |mut wire, _| {
+            let told = told.clone();
+            async move {
+                wire.message(Kind::Request).await.unwrap();
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+                wire.send(head).await;
+                let block = vec![0; 64 * 1024];
+                while wire.stream.write_all(&block).await.is_ok() {}
+                told.send(()).unwrap();
+            }
+        })
+        .await;
+        let holdfast = impatient(&[pod.address]).await;
+        let (mut sender, _connection) = connect(&holdfast).await;
+        let request = get("/").body(empty()).unwrap();
+        // Its connection is read, so it answers pings; its body is not.
+        let response = sender.send_request(request).await.unwrap();
+        hear.recv().await.unwrap();
+        assert!(response.into_body().collect().await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_its_body_is_let_go() {
+    within(async {
+        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let pod = Pod::serving(move |mut wire, _| {
+            let told = told.clone();
+            async move {
+                let request = wire.message(Kind::Request).await;
+                told.send(request.is_ok()).unwrap();
+            }
+        })
+        .await;
+        let holdfast = impatient(&[pod.address]).await;
+        let (mut sender, _connection) = connect(&holdfast).await;
+        let body = StreamBody::new(SyncStream(Box::pin(futures_util::stream::pending::<
+            Result<Frame<Bytes>, std::convert::Infallible>,
+        >())));
+        let request = Request::post("https://app.example/").body(BodyExt::boxed(body));
+        if let Ok(response) = sender.send_request(request.unwrap()).await {
+            assert_eq!(response.status(), 408);
+        }
+        assert_eq!(hear.recv().await, Some(false));
     })
     .await;
 }

@@ -17,7 +17,7 @@ const SHORT: Deadlines = Deadlines {
     stall: Duration::from_secs(1),
 };
 
-async fn impatient(pods: &[std::net::SocketAddr]) -> Holdfast {
+pub async fn impatient(pods: &[std::net::SocketAddr]) -> Holdfast {
     let manifests = [
         ("edge.yaml", EDGE),
         ("app.yaml", &service("app", "", pods)),
@@ -124,6 +124,60 @@ async fn a_body_that_stalls_ends_and_the_pods_request_with_it() {
             client.send("a").await;
         }
         assert_eq!(client.answer().await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_reads_late_is_not_the_clients_fault() {
+    within(async {
+        const BODY: usize = 64 * 1024 * 1024;
+        let pod = Pod::serving(|mut wire, _| async move {
+            wire.head().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            wire.exactly(BODY).await.unwrap();
+            wire.send(OK).await;
+        })
+        .await;
+        let holdfast = impatient(&[pod.address]).await;
+        let mut client = holdfast.client().await;
+        let length = format!("Content-Length: {BODY}");
+        client.send(request("POST /", &[&length], "")).await;
+        client.send(vec![0; BODY]).await;
+        assert_eq!(client.answer().await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_read_its_request_is_504() {
+    within(async {
+        let pod = Pod::serving(|mut wire, _| async move {
+            wire.head().await.unwrap();
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let holdfast = front_with(&edge(", timeouts: {request: 2s}"), &[pod.address]).await;
+        let mut client = holdfast.client().await;
+        let length = format!("Content-Length: {}", 1 << 30);
+        client.send(request("POST /", &[&length], "")).await;
+        let mut stream = tokio::io::split(client.stream);
+        let block = vec![0; 64 * 1024];
+        let send = async {
+            while tokio::io::AsyncWriteExt::write_all(&mut stream.1, &block)
+                .await
+                .is_ok()
+            {}
+            std::future::pending::<()>().await;
+        };
+        let mut answer = [0; 12];
+        tokio::select! {
+            read = tokio::io::AsyncReadExt::read_exact(&mut stream.0, &mut answer) => {
+                read.unwrap();
+            }
+            () = send => {}
+        }
+        assert_eq!(&answer, b"HTTP/1.1 504");
     })
     .await;
 }
