@@ -245,14 +245,14 @@ async fn a_pod_that_dies_in_its_answer_resets_the_stream_alone() {
 #[tokio::test]
 async fn a_stream_that_is_reset_ends_the_pods_request() {
     within(async {
-        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
         let pod = Pod::serving(move |mut wire, _| {
             let told = told.clone();
             async move {
                 wire.message(Kind::Request).await.unwrap();
-                told.send("asked").unwrap();
+                told.try_send("asked").unwrap();
                 wire.end().await;
-                told.send("ended").unwrap();
+                told.try_send("ended").unwrap();
             }
         })
         .await;
@@ -270,7 +270,7 @@ async fn a_stream_that_is_reset_ends_the_pods_request() {
 #[tokio::test]
 async fn a_client_that_opens_no_window_is_let_go() {
     within(async {
-        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
         let pod = Pod::serving(move |mut wire, _| {
             let told = told.clone();
             async move {
@@ -279,7 +279,7 @@ async fn a_client_that_opens_no_window_is_let_go() {
                 wire.send(head).await;
                 let block = vec![0; 64 * 1024];
                 while wire.stream.write_all(&block).await.is_ok() {}
-                told.send(()).unwrap();
+                told.try_send(()).unwrap();
             }
         })
         .await;
@@ -297,12 +297,12 @@ async fn a_client_that_opens_no_window_is_let_go() {
 #[tokio::test]
 async fn a_client_that_stops_in_its_body_is_let_go() {
     within(async {
-        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
         let pod = Pod::serving(move |mut wire, _| {
             let told = told.clone();
             async move {
                 let request = wire.message(Kind::Request).await;
-                told.send(request.is_ok()).unwrap();
+                told.try_send(request.is_ok()).unwrap();
             }
         })
         .await;
@@ -390,13 +390,13 @@ async fn an_idle_connection_ends_with_goaway() {
 #[tokio::test]
 async fn a_listener_that_leaves_lets_streams_finish_and_says_goaway() {
     within(async {
-        let (asked, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (asked, mut hear) = tokio::sync::mpsc::channel(32);
         let (go, wait) = tokio::sync::watch::channel(false);
         let pod = Pod::serving(move |mut wire, _| {
             let (asked, mut wait) = (asked.clone(), wait.clone());
             async move {
                 wire.message(Kind::Request).await.unwrap();
-                asked.send(()).unwrap();
+                asked.try_send(()).unwrap();
                 wait.wait_for(|go| *go).await.unwrap();
                 wire.send(OK).await;
             }

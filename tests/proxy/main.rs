@@ -14,6 +14,7 @@ mod harness;
 mod http2;
 mod log;
 mod pod;
+mod pod_tls;
 mod raw;
 mod retries;
 mod routing;
