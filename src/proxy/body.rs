@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::access_log::RequestRecord;
 use super::clock::ConnectionClock;
+use super::headers::{prepare_trailers, remove_hop_by_hop};
 use super::pool::{PodConnection, Pool};
 use crate::balance::InFlight;
 
@@ -25,12 +26,15 @@ pub enum RequestBody {
     Client(ClientBody),
 }
 
-/// A client's body; its clock knows while it is being read.
+/// A client's body; its clock knows while more of it is wanted.
 #[derive(Debug)]
 pub struct ClientBody {
     body: Incoming,
-    /// Present until the body has been read.
-    clock: Option<Arc<ConnectionClock>>,
+    clock: Arc<ConnectionClock>,
+    /// It was asked for and has not come.
+    awaited: bool,
+    /// It has been read, or nothing more will come.
+    ended: bool,
 }
 
 /// An answer's body on its way to the client.
@@ -48,6 +52,8 @@ pub struct PodBody {
     connection: Option<Box<PodConnection>>,
     in_flight: InFlight<Pool>,
     serving: Serving,
+    /// A part of it has been handed over and the next not been asked for.
+    on_its_way: bool,
 }
 
 /// Keeps a request "in flight" on its connection until its answer is over, and then writes its
@@ -120,10 +126,11 @@ impl RequestBody {
         if body.is_end_stream() {
             return Self::Empty;
         }
-        clock.body_began();
         Self::Client(ClientBody {
             body,
-            clock: Some(Arc::clone(clock)),
+            clock: Arc::clone(clock),
+            awaited: false,
+            ended: false,
         })
     }
 }
@@ -139,11 +146,15 @@ impl Body for RequestBody {
         let Self::Client(client) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let frame = Pin::new(&mut client.body).poll_frame(cx);
-        if !matches!(frame, Poll::Pending | Poll::Ready(Some(Ok(_)))) || client.body.is_end_stream()
+        let mut frame = Pin::new(&mut client.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
         {
-            client.end(true);
+            prepare_trailers(trailers);
         }
+        client.set_awaited(frame.is_pending());
+        client.ended = !matches!(frame, Poll::Pending | Poll::Ready(Some(Ok(_))))
+            || client.body.is_end_stream();
         frame
     }
 
@@ -163,16 +174,20 @@ impl Body for RequestBody {
 }
 
 impl ClientBody {
-    fn end(&mut self, whole: bool) {
-        if let Some(clock) = self.clock.take() {
-            clock.body_ended(whole);
+    fn set_awaited(&mut self, awaited: bool) {
+        if self.awaited != awaited {
+            self.awaited = awaited;
+            self.clock.body_awaited(awaited);
         }
     }
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        self.end(false);
+        self.set_awaited(false);
+        if !self.ended {
+            self.clock.body_abandoned();
+        }
     }
 }
 
@@ -204,6 +219,7 @@ impl ResponseBody {
             connection: Some(connection),
             in_flight,
             serving,
+            on_its_way: false,
         }))
     }
 }
@@ -252,6 +268,7 @@ impl PodBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.set_on_its_way(false);
         let mut frame = Pin::new(&mut self.body).poll_frame(cx);
         if frame.is_pending() {
             // Asking for a frame has told the connection that there is room for one.
@@ -260,8 +277,11 @@ impl PodBody {
             }
             frame = Pin::new(&mut self.body).poll_frame(cx);
         }
-        match &frame {
+        match &mut frame {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    remove_hop_by_hop(trailers);
+                }
                 self.serving.sent(frame.data_ref().map_or(0, Bytes::len));
                 if self.body.is_end_stream() {
                     self.release(cx);
@@ -276,7 +296,15 @@ impl PodBody {
             }
             Poll::Pending => {}
         }
+        self.set_on_its_way(matches!(frame, Poll::Ready(Some(Ok(_)))));
         frame
+    }
+
+    fn set_on_its_way(&mut self, on_its_way: bool) {
+        if self.on_its_way != on_its_way && self.serving.clock.watches_answers() {
+            self.on_its_way = on_its_way;
+            self.serving.clock.answer_on_its_way(on_its_way);
+        }
     }
 
     /// The answer is complete: keeps the connection if the exchange is.
@@ -294,6 +322,7 @@ impl PodBody {
 /// a connection worth keeping.
 impl Drop for PodBody {
     fn drop(&mut self) {
+        self.set_on_its_way(false);
         if self.body.is_end_stream() {
             self.release(&mut Context::from_waker(std::task::Waker::noop()));
         } else if self.connection.is_some()

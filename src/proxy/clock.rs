@@ -46,12 +46,23 @@ pub struct ConnectionClock {
     /// HTTP/2 has frames of its own between requests: only HTTP/1 has a head to wait for.
     http2: bool,
     in_flight: AtomicU32,
-    bodies: AtomicU32,
     unread_body: AtomicBool,
     idle_since: AtomicU64,
     head_since: AtomicU64,
-    received_at: AtomicU64,
+    received_any: AtomicBool,
     blocked_since: AtomicU64,
+    /// Requests' bodies of which a pod wants more. One that no pod reads is not the client's fault.
+    bodies: Waits,
+    /// Parts of answers that the client has no room for. HTTP/2 has windows of its own, so that
+    /// the socket does not say.
+    answers: Waits,
+}
+
+/// Things that only the client can move, and since when none of them has.
+#[derive(Debug, Default)]
+struct Waits {
+    count: AtomicU32,
+    since: AtomicU64,
 }
 
 /// A deadline that has passed, or when to look again.
@@ -76,31 +87,33 @@ impl ConnectionClock {
             deadlines,
             http2,
             in_flight: AtomicU32::new(0),
-            bodies: AtomicU32::new(0),
             unread_body: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
-            received_at: AtomicU64::new(NEVER),
+            received_any: AtomicBool::new(false),
             blocked_since: AtomicU64::new(NEVER),
+            bodies: Waits::default(),
+            answers: Waits::default(),
         }
     }
 
     /// Bytes came from the client.
     pub fn received(&self) {
-        let now = self.now();
-        self.received_at.store(now, Ordering::Relaxed);
+        if !self.received_any.load(Ordering::Relaxed) {
+            self.received_any.store(true, Ordering::Relaxed);
+        }
         if !self.http2
             && self.in_flight.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == NEVER
         {
-            self.head_since.store(now, Ordering::Relaxed);
+            self.head_since.store(self.now(), Ordering::Relaxed);
         }
     }
 
     /// Whether the client has sent anything.
     #[must_use]
     pub fn has_received(&self) -> bool {
-        self.received_at.load(Ordering::Relaxed) != NEVER
+        self.received_any.load(Ordering::Relaxed)
     }
 
     /// Whether the client takes what is written.
@@ -125,24 +138,32 @@ impl ConnectionClock {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A request's body is being read.
-    pub fn body_began(&self) {
-        self.received_at.store(self.now(), Ordering::Relaxed);
-        self.bodies.fetch_add(1, Ordering::Relaxed);
+    /// More of a request's body is wanted (`true`), or has come.
+    pub fn body_awaited(&self, awaited: bool) {
+        self.bodies.set(awaited, self.now());
     }
 
-    /// A request's body has been read, or will never be: then the rest of it is still to come.
-    pub fn body_ended(&self, whole: bool) {
-        if !whole {
-            self.unread_body.store(true, Ordering::Relaxed);
-        }
-        self.bodies.fetch_sub(1, Ordering::Relaxed);
+    /// A part of an answer is on its way (`true`), or the client has room for another. Only told
+    /// where [`ConnectionClock::watches_answers`].
+    pub fn answer_on_its_way(&self, on_its_way: bool) {
+        self.answers.set(on_its_way, self.now());
     }
 
-    /// Whether a request's body has not come in whole.
+    /// Whether the clock wants to be told what becomes of answers.
     #[must_use]
-    pub fn is_reading_body(&self) -> bool {
-        self.bodies.load(Ordering::Relaxed) > 0
+    pub fn watches_answers(&self) -> bool {
+        self.http2
+    }
+
+    /// A request's body will not be read to its end: the rest of it is still to come.
+    pub fn body_abandoned(&self) {
+        self.unread_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether more of a request's body is wanted.
+    #[must_use]
+    pub fn is_awaiting_body(&self) -> bool {
+        self.bodies.since() != NEVER
     }
 
     /// Whether a request's body was left before its end.
@@ -185,8 +206,8 @@ impl ConnectionClock {
             return Verdict::Stalled;
         }
         if self.is_in_flight() {
-            let received = self.received_at.load(Ordering::Relaxed);
-            if self.is_reading_body() && due(received, stall) {
+            let body = due(self.bodies.since(), stall);
+            if due(self.answers.since(), stall) || body {
                 return Verdict::Stalled;
             }
         } else {
@@ -204,6 +225,24 @@ impl ConnectionClock {
 
     fn now(&self) -> u64 {
         millis(self.origin.elapsed())
+    }
+}
+
+impl Waits {
+    fn set(&self, waiting: bool, now: u64) {
+        self.since.store(now, Ordering::Relaxed);
+        if waiting {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn since(&self) -> u64 {
+        match self.count.load(Ordering::Relaxed) {
+            0 => NEVER,
+            _ => self.since.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -262,15 +301,23 @@ mod tests {
         let clock = ConnectionClock::new(false, Deadlines::default());
         let second = Duration::from_secs(1);
         clock.request_began();
-        clock.body_began();
+        assert!(matches!(
+            after(&clock, 3600 * second).await,
+            Verdict::LookAgain(_)
+        ));
+        clock.body_awaited(true);
         let _ = after(&clock, 59 * second).await;
-        clock.received();
+        clock.body_awaited(false);
+        clock.body_awaited(true);
         assert!(matches!(
             after(&clock, 59 * second).await,
             Verdict::LookAgain(_)
         ));
         assert_eq!(after(&clock, second).await, Verdict::Stalled);
-        clock.body_ended(true);
+        clock.body_awaited(false);
+        clock.answer_on_its_way(true);
+        assert_eq!(after(&clock, 60 * second).await, Verdict::Stalled);
+        clock.answer_on_its_way(false);
         clock.write_blocked(true);
         let _ = after(&clock, 30 * second).await;
         clock.write_blocked(true);

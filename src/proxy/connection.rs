@@ -310,7 +310,8 @@ async fn say_timeout(mut stream: ClientStream) -> io::Result<()> {
 /// that is closed over unread bytes is reset, and the client may never see the answer.
 async fn linger(mut stream: ClientStream) {
     let rest = async {
-        let mut nowhere = [0; 8192];
+        // On the heap: in the future it would be memory of every connection.
+        let mut nowhere = vec![0; 8192];
         while stream.read(&mut nowhere).await.is_ok_and(|read| read > 0) {}
     };
     drop(tokio::time::timeout(LINGER, rest).await);

@@ -132,6 +132,12 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
+/// Makes the trailers of a request ready for the pod: some servers merge them with the head.
+pub fn prepare_trailers(trailers: &mut HeaderMap) {
+    remove_hop_by_hop(trailers);
+    remove_forwarding(trailers);
+}
+
 /// Removes what a client says about where it comes from, in every spelling: to pods behind CGI or
 /// WSGI `X_Forwarded_For` and `X-Forwarded-For` are one variable.
 fn remove_forwarding(headers: &mut HeaderMap) {

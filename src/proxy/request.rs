@@ -195,7 +195,7 @@ impl Connection {
         let mut wait = pin!(wait);
         match tokio::time::timeout(limit, wait.as_mut()).await {
             Ok(result) => result,
-            Err(_) if self.clock.is_reading_body() => Err(ProxyError::new(Reason::ClientTimeout)),
+            Err(_) if self.clock.is_awaiting_body() => Err(ProxyError::new(Reason::ClientTimeout)),
             Err(_) => Err(ProxyError::new(Reason::RequestTimeout)),
         }
     }

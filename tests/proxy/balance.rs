@@ -45,18 +45,21 @@ async fn a_slow_pod_gets_less() {
         .await;
         let quick = Pod::answering(OK).await;
         let holdfast = front(&[slow.address, quick.address]).await;
-        // Held open by the slow pod.
-        let mut waiting = Vec::new();
-        while slow.connections() == 0 {
+        let mut held = None;
+        while held.is_none() {
             let mut client = holdfast.client().await;
             client.send(get("/")).await;
-            let answered = client.message(Kind::Answer);
-            let quick = tokio::time::timeout(std::time::Duration::from_millis(200), answered);
-            if quick.await.is_err() {
-                waiting.push(client);
+            let reached = soon("a pod is reached", || async {
+                (slow.connections() > 0).then_some(())
+            });
+            let answered = tokio::select! {
+                answer = client.message(Kind::Answer) => answer.is_ok(),
+                () = reached => false,
+            };
+            if !answered {
+                held = Some(client);
             }
         }
-        assert_eq!(waiting.len(), 1);
         let mut client = holdfast.client().await;
         for _ in 0..20 {
             assert_eq!(client.ask(get("/")).await.status(), 200);

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::fixture::{edge, front, front_with, within};
 use crate::harness::{EDGE, Holdfast};
 use crate::pod::{OK, Pod};
+use crate::timeouts::impatient;
 use crate::tls::TlsClient;
 use crate::wire::Kind;
 
@@ -202,6 +203,27 @@ async fn a_body_arrives_whole_and_its_length_is_kept() {
 }
 
 #[tokio::test]
+async fn trailers_of_a_pod_arrive() {
+    within(async {
+        let pod = Pod::answering(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+             2\r\nok\r\n0\r\nX-Sum: pod\r\nKeep-Alive: x\r\n\r\n",
+        )
+        .await;
+        let holdfast = front(&[pod.address]).await;
+        let (mut sender, _connection) = connect(&holdfast).await;
+        let request = get("/").header("te", "trailers").body(empty()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap();
+        let trailers = body.trailers().unwrap();
+        assert_eq!(trailers.len(), 1, "{trailers:?}");
+        assert_eq!(trailers.get("x-sum").unwrap(), "pod");
+        assert_eq!(body.to_bytes(), "ok");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_pod_that_dies_in_its_answer_resets_the_stream_alone() {
     within(async {
         let pod = Pod::answering_once("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
@@ -223,14 +245,14 @@ async fn a_pod_that_dies_in_its_answer_resets_the_stream_alone() {
 #[tokio::test]
 async fn a_stream_that_is_reset_ends_the_pods_request() {
     within(async {
-        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
         let pod = Pod::serving(move |mut wire, _| {
             let told = told.clone();
             async move {
                 wire.message(Kind::Request).await.unwrap();
-                told.send("asked").unwrap();
+                told.try_send("asked").unwrap();
                 wire.end().await;
-                told.send("ended").unwrap();
+                told.try_send("ended").unwrap();
             }
         })
         .await;
@@ -241,6 +263,59 @@ async fn a_stream_that_is_reset_ends_the_pods_request() {
         waiting.abort();
         assert_eq!(hear.recv().await, Some("ended"));
         sender.ready().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_opens_no_window_is_let_go() {
+    within(async {
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
+        let pod = Pod::serving(move |mut wire, _| {
+            let told = told.clone();
+            async move {
+                wire.message(Kind::Request).await.unwrap();
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+                wire.send(head).await;
+                let block = vec![0; 64 * 1024];
+                while wire.stream.write_all(&block).await.is_ok() {}
+                told.try_send(()).unwrap();
+            }
+        })
+        .await;
+        let holdfast = impatient(&[pod.address]).await;
+        let (mut sender, _connection) = connect(&holdfast).await;
+        let request = get("/").body(empty()).unwrap();
+        // Its connection is read, so it answers pings; its body is not.
+        let response = sender.send_request(request).await.unwrap();
+        hear.recv().await.unwrap();
+        assert!(response.into_body().collect().await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_its_body_is_let_go() {
+    within(async {
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
+        let pod = Pod::serving(move |mut wire, _| {
+            let told = told.clone();
+            async move {
+                let request = wire.message(Kind::Request).await;
+                told.try_send(request.is_ok()).unwrap();
+            }
+        })
+        .await;
+        let holdfast = impatient(&[pod.address]).await;
+        let (mut sender, _connection) = connect(&holdfast).await;
+        let body = StreamBody::new(SyncStream(Box::pin(futures_util::stream::pending::<
+            Result<Frame<Bytes>, std::convert::Infallible>,
+        >())));
+        let request = Request::post("https://app.example/").body(BodyExt::boxed(body));
+        if let Ok(response) = sender.send_request(request.unwrap()).await {
+            assert_eq!(response.status(), 408);
+        }
+        assert_eq!(hear.recv().await, Some(false));
     })
     .await;
 }
@@ -299,7 +374,7 @@ async fn alpn_offers_what_the_listener_speaks() {
 async fn an_idle_connection_ends_with_goaway() {
     within(async {
         let pod = Pod::answering(OK).await;
-        let holdfast = front_with(&edge(", timeouts: {idle: 300ms}"), &[pod.address]).await;
+        let holdfast = front_with(&edge(", timeouts: {idle: 1s}"), &[pod.address]).await;
         let (mut sender, connection) = connect(&holdfast).await;
         let response = sender
             .send_request(get("/").body(empty()).unwrap())
@@ -315,13 +390,13 @@ async fn an_idle_connection_ends_with_goaway() {
 #[tokio::test]
 async fn a_listener_that_leaves_lets_streams_finish_and_says_goaway() {
     within(async {
-        let (asked, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (asked, mut hear) = tokio::sync::mpsc::channel(32);
         let (go, wait) = tokio::sync::watch::channel(false);
         let pod = Pod::serving(move |mut wire, _| {
             let (asked, mut wait) = (asked.clone(), wait.clone());
             async move {
                 wire.message(Kind::Request).await.unwrap();
-                asked.send(()).unwrap();
+                asked.try_send(()).unwrap();
                 wait.wait_for(|go| *go).await.unwrap();
                 wire.send(OK).await;
             }

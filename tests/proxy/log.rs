@@ -123,7 +123,9 @@ async fn each_request_is_one_json_line() {
     .await;
 }
 
+/// A port outside of the range that the system hands out, so that nobody else gets it meanwhile.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000));
+    ports.take(100).find(free).unwrap()
 }

@@ -17,6 +17,7 @@ mod listeners;
 mod log;
 mod peers;
 mod pod;
+mod pod_tls;
 mod raw;
 mod retries;
 mod routing;

@@ -10,10 +10,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::wire::{Kind, Message, Stream, Wire};
 
+/// What came on each connection.
+type Connections = Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>;
+
 /// A listening pod; it goes when this is dropped.
 pub struct Pod {
     pub address: SocketAddr,
-    connections: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    connections: Connections,
     task: JoinHandle<()>,
 }
 
@@ -79,7 +82,7 @@ impl Pod {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+        let connections: Connections = Arc::default();
         let log = Arc::clone(&connections);
         let serve = Arc::new(serve);
         let task = tokio::spawn(async move {

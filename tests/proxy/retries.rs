@@ -102,14 +102,14 @@ async fn a_fresh_connection_that_the_pod_closes_is_not_tried_again() {
 #[tokio::test]
 async fn a_connection_that_a_pod_has_closed_is_not_used() {
     within(async {
-        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut hear) = tokio::sync::mpsc::channel(32);
         let pod = Pod::serving(move |mut wire, _| {
             let told = told.clone();
             async move {
                 wire.message(Kind::Request).await.unwrap();
                 wire.send(OK).await;
                 drop(wire);
-                told.send(()).unwrap();
+                told.try_send(()).unwrap();
             }
         })
         .await;
@@ -178,6 +178,53 @@ async fn connections_of_a_pod_that_leaves_are_closed() {
         .await;
         assert_eq!(client.ask(get("/")).await.status(), 200);
         assert_eq!((leaving.connections(), staying.connections()), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn idle_connections_have_a_bound() {
+    const REQUESTS: usize = 300;
+    const KEPT: usize = 256;
+    within(async {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let open = Arc::new(AtomicUsize::new(0));
+        let (go, wait) = tokio::sync::watch::channel(false);
+        let pod = Pod::serving({
+            let (asked, open) = (Arc::clone(&asked), Arc::clone(&open));
+            move |mut wire, _| {
+                let (asked, open, mut wait) = (Arc::clone(&asked), Arc::clone(&open), wait.clone());
+                async move {
+                    open.fetch_add(1, Ordering::Relaxed);
+                    while wire.message(Kind::Request).await.is_ok() {
+                        asked.fetch_add(1, Ordering::Relaxed);
+                        wait.wait_for(|go| *go).await.unwrap();
+                        wire.send(OK).await;
+                    }
+                    open.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        })
+        .await;
+        let holdfast = front(&[pod.address]).await;
+        let mut clients = Vec::new();
+        for _ in 0..REQUESTS {
+            let mut client = holdfast.client().await;
+            client.send(get("/")).await;
+            clients.push(client);
+        }
+        soon("all are asked at once", || async {
+            (asked.load(Ordering::Relaxed) == REQUESTS).then_some(())
+        })
+        .await;
+        go.send(true).unwrap();
+        for client in &mut clients {
+            assert_eq!(client.answer().await.status(), 200);
+        }
+        soon("the rest is closed", || async {
+            (open.load(Ordering::Relaxed) == KEPT).then_some(())
+        })
+        .await;
     })
     .await;
 }

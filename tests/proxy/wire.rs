@@ -204,12 +204,12 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> Result<(), Ended> {
-        let mut some = [0; 16 * 1024];
-        match self.stream.read(&mut some).await {
+        let before = self.buffer.len();
+        self.buffer.reserve(16 * 1024);
+        match self.stream.read_buf(&mut self.buffer).await {
             Ok(read) if read > 0 => {
-                let some = &some[..read];
+                let some = &self.buffer[before..];
                 self.seen.lock().unwrap().extend_from_slice(some);
-                self.buffer.extend_from_slice(some);
                 Ok(())
             }
             result => Err(Ended {
