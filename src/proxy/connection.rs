@@ -225,7 +225,15 @@ async fn drive(
                 timer.as_mut().reset(tokio::time::Instant::now());
             }
         }
-        if let Poll::Ready(result) = poll(cx, draining && connection.clock.has_received()) {
+        let is_fresh = !connection.clock.has_received();
+        if let Poll::Ready(result) = poll(cx, draining && !is_fresh) {
+            return Poll::Ready(End::Served(result));
+        }
+        if draining
+            && is_fresh
+            && connection.clock.has_received()
+            && let Poll::Ready(result) = poll(cx, true)
+        {
             return Poll::Ready(End::Served(result));
         }
         while timer.as_mut().poll(cx).is_ready() {

@@ -297,20 +297,27 @@ async fn listeners_may_swap_ports_and_names() {
     .await;
 }
 
-/// What kube-proxies and probes do: connect all the time.
+/// Neither on new connections nor on those that have others' requests behind them.
 #[tokio::test]
 async fn nobody_is_refused_while_a_listener_is_renamed() {
     limited(async {
         let pod = RawPod::start().await;
         let [port] = free_ports().await;
         let holdfast = start(&pod, &edge(&[http("n0", port)]), true, Duration::ZERO).await;
+        // Routed, and answered by the proxy itself.
+        let routed = ingress("dead", "dead.example", "nobody");
+        holdfast.write("dead.yaml", &routed).await;
         let stop = tokio_util::sync::CancellationToken::new();
         let mut askers = tokio::task::JoinSet::new();
         for _ in 0..4 {
             let stop = stop.clone();
             askers.spawn(async move {
+                let one = "GET / HTTP/1.1\r\nHost: dead.example\r\n\r\n";
                 while !stop.is_cancelled() {
-                    no_route(local(port)).await;
+                    let answers = raw(local(port), one.repeat(20).as_bytes()).await;
+                    let all = answers.matches("HTTP/1.1 ").count();
+                    assert!(all > 0);
+                    assert_eq!(answers.matches("HTTP/1.1 503 ").count(), all, "{answers}");
                 }
             });
         }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod admin;
 mod changes;
 mod harness;
 mod listeners;
