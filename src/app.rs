@@ -30,7 +30,6 @@ use self::data_plane::DataPlane;
 use crate::admin::Admin;
 use crate::balance::Registry;
 use crate::config::Config;
-use crate::control::report::Report;
 use crate::control::{Control, Told};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -41,6 +40,7 @@ use crate::shutdown::{Shutdown, Windows};
 use crate::source::DirectorySource;
 use crate::tls::self_signed::self_signed;
 use crate::tls::{PodTls, ServerTls};
+use crate::translate::report::Report;
 use crate::websocket::{Cause, TunnelTable};
 
 /// For how long the access log may take to be written at the end.
@@ -121,8 +121,8 @@ impl App {
             tunnels: TunnelTable::new(),
             metrics: Arc::new(Metrics::default()),
             access_log,
+            deadlines: config.deadlines,
             tasks: TaskTracker::new(),
-            force: shutdown.forced.clone(),
         });
         let listeners = Arc::new(Listeners::new(
             Arc::clone(&proxy),
@@ -136,7 +136,7 @@ impl App {
             config.windows.drain,
         );
         let (control, told) = Control::new(
-            config.settings.clone(),
+            config.settings,
             Arc::clone(&proxy.registry),
             publisher,
             Arc::clone(&proxy.metrics),
@@ -145,10 +145,10 @@ impl App {
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
-        let updates = DirectorySource::start(config.manifests.clone(), stop.clone())?;
+        let updates = DirectorySource::start(config.manifests, stop.clone())?;
         let admin_address = admin.as_ref().map(Admin::address);
         let handles = observe::handles(&proxy, &told, &shutdown);
-        let sweeper = handle.spawn(Arc::clone(&proxy).sweep_pools());
+        let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
         // Last of what can fail: a runtime may not be dropped where others are polled.
         let control_runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -165,7 +165,7 @@ impl App {
                     };
                     tokio::join!(control.run(updates, stop.clone()), serve_admin);
                 });
-                sweeper.abort();
+                housekeeping.abort();
             })
             .context("cannot start the thread of the control plane")?;
 

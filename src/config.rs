@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::proxy::clock::Deadlines;
 use crate::proxy::listeners::Binding;
 use crate::shutdown::Windows;
 use crate::translate::Settings;
@@ -18,6 +19,8 @@ pub struct Config {
     pub binding: Binding,
     /// Threads of the data plane.
     pub workers: usize,
+    /// For slow and silent clients.
+    pub deadlines: Deadlines,
     /// How the process ends.
     pub windows: Windows,
     /// Whether access logs are written to standard output.
@@ -35,6 +38,7 @@ impl Config {
             admin: None,
             binding: Binding::default(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),
+            deadlines: Deadlines::default(),
             windows: Windows::default(),
             access_log: false,
             settings: Settings::default(),

@@ -11,7 +11,6 @@
 //! half of the control plane's time, and a lone change never waits.
 
 pub mod publish;
-pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,12 +21,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::publish::{BindFailure, Publish};
-use self::report::Report;
 use crate::balance::Registry;
 use crate::metrics::Metrics;
 use crate::routing::UpstreamId;
 use crate::source::{SourceProblem, Update};
 use crate::translate::finding::Finding;
+use crate::translate::report::Report;
 use crate::translate::{Settings, Translator, endpoint_finding, endpoints};
 use crate::world::{Change, Delta, Kind, ObjectKey, ObjectName, World};
 

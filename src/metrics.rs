@@ -99,6 +99,14 @@ impl Metrics {
         all
     }
 
+    /// Drops the counters of routing objects that are gone.
+    pub fn retain(&self, keep: impl Fn(&Origin) -> bool) {
+        self.routes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|origin, _| keep(origin));
+    }
+
     /// A request was answered by us: whose fault, and why.
     pub fn refused(&self, side: &'static str, reason: &'static str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);

@@ -24,25 +24,28 @@ pub mod stream;
 pub mod target;
 pub mod tunnel;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::access_log::AccessLog;
+use self::clock::Deadlines;
 use self::error::ProxyError;
 use self::pool::Pool;
 use crate::balance::Registry;
 use crate::metrics::Metrics;
-use crate::routing::Snapshot;
+use crate::routing::{Origin, RouteId, Snapshot};
 use crate::tls::{PodTls, ServerTls};
 use crate::websocket::TunnelTable;
 
 /// How often idle connections to pods are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
+/// After how many of those the counters of routes that no longer exist are dropped.
+const FORGET_AFTER_SWEEPS: u32 = 120;
 
 /// What every part of the data plane shares.
 pub struct Proxy {
@@ -60,10 +63,10 @@ pub struct Proxy {
     pub server_tls: ServerTls,
     /// TLS with pods.
     pub pod_tls: PodTls,
+    /// For slow and silent clients.
+    pub deadlines: Deadlines,
     /// Owns the task of every client connection and of every tunnel.
     pub tasks: TaskTracker,
-    /// Ends what is left when the time for a clean end is over.
-    pub force: CancellationToken,
 }
 
 impl fmt::Debug for Proxy {
@@ -79,10 +82,12 @@ impl Proxy {
             .refused(error.side.as_str(), error.reason.as_str());
     }
 
-    /// Closes idle connections to pods that have grown old or that pods have closed, for ever.
-    pub async fn sweep_pools(self: Arc<Self>) {
+    /// Keeps house, for ever: closes idle connections to pods that have grown old or that pods
+    /// have closed, and drops the counters of routes that are long gone.
+    pub async fn keep_house(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(SWEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweeps = 0;
         loop {
             ticks.tick().await;
             let now = Instant::now();
@@ -91,6 +96,24 @@ impl Proxy {
                     endpoint.pool.sweep(now);
                 }
             }
+            sweeps += 1;
+            if sweeps == FORGET_AFTER_SWEEPS {
+                sweeps = 0;
+                self.forget_routes();
+            }
         }
+    }
+
+    fn forget_routes(&self) {
+        let snapshot = self.snapshot.load_full();
+        let routes: HashSet<&RouteId> = snapshot
+            .listeners
+            .values()
+            .flat_map(|listener| listener.hosts.routes())
+            .map(|route| &*route.id)
+            .collect();
+        self.tunnels.forget_routes(|route| routes.contains(route));
+        let origins: HashSet<&Origin> = routes.iter().map(|route| &*route.origin).collect();
+        self.metrics.retain(|origin| origins.contains(origin));
     }
 }

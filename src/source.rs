@@ -24,6 +24,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::translate::finding::{Reason, Severity};
+use crate::translate::report::{Report, Subject};
 use crate::world::{Object, ObjectKey};
 
 pub use directory::{DirectorySource, SourceError, Update};
@@ -70,24 +71,25 @@ impl SourceProblem {
     }
 }
 
+impl From<&SourceProblem> for Report {
+    fn from(problem: &SourceProblem) -> Self {
+        Self {
+            subject: Subject::File {
+                path: problem.file.clone(),
+                line: problem.line,
+                object: problem.object.clone(),
+            },
+            severity: problem.severity,
+            reason: problem.reason,
+            field: String::new(),
+            message: problem.message.clone(),
+        }
+    }
+}
+
 impl fmt::Display for SourceProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            object,
-            severity,
-            reason,
-            message,
-        } = self;
-        write!(f, "{severity}: {}", file.display())?;
-        if let Some(line) = line {
-            write!(f, ":{line}")?;
-        }
-        if let Some(object) = object {
-            write!(f, ": {object}")?;
-        }
-        write!(f, ": {message} [{reason}]")
+        Report::from(self).fmt(f)
     }
 }
 

@@ -15,6 +15,7 @@
 //! change costs what it touches and not what there is. What it answers depends on the world alone.
 
 pub mod finding;
+pub mod report;
 
 mod attached;
 mod class;

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use holdfast::inspect::{InvalidUrl, check, explain, routes};
 use holdfast::routing::UpstreamId;
+use holdfast::translate::report::Report;
 use holdfast::translate::{Settings, Translation, Translator, endpoints};
 use holdfast::world::World;
 
@@ -33,8 +34,9 @@ fn assert_snapshot(name: &str, text: &str) {
 #[test]
 fn check_prints_findings_by_object() {
     let (_, translation) = translated();
-    assert_snapshot("check_text", &check::render_text(&translation.findings));
-    assert_snapshot("check_json", &check::render_json(&translation.findings));
+    let reports: Vec<Report> = translation.findings.iter().map(Report::from).collect();
+    assert_snapshot("check_text", &check::render_text(&reports));
+    assert_snapshot("check_json", &check::render_json(&reports));
     assert_eq!(check::render_text(&[]), "no findings\n");
 }
 
@@ -42,8 +44,8 @@ fn check_prints_findings_by_object() {
 fn routes_prints_the_effective_table() {
     let (world, translation) = translated();
     let lookup = |upstream: &UpstreamId| endpoints(&world, upstream);
-    assert_snapshot("routes_text", &routes::text(&translation.snapshot, lookup));
     let mut json = routes::json(&translation.snapshot, lookup);
+    assert_snapshot("routes_text", &routes::text(&json).unwrap());
     // The certificate is made anew for each run.
     let fingerprint = json
         .pointer_mut("/listeners/1/certificates/0/fingerprint")

@@ -43,7 +43,11 @@ pub fn handles(proxy: &Arc<Proxy>, told: &Told, shutdown: &Shutdown) -> Handles 
     };
     let findings = {
         let told = told.clone();
-        move || json!({ "findings": **told.reports.load() })
+        move || {
+            let reports = told.reports.load();
+            let findings: Vec<Value> = reports.iter().map(inspect::check::json).collect();
+            json!({ "findings": findings })
+        }
     };
     let tunnels = {
         let proxy = Arc::clone(proxy);

@@ -4,23 +4,28 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::translate::{Finding, Severity};
+use crate::translate::finding::Severity;
+use crate::translate::report::{Report, Subject};
 
 /// Findings object by object, and a line with their number at the end.
 #[must_use]
-pub fn render_text(findings: &[Finding]) -> String {
+pub fn render_text(findings: &[Report]) -> String {
     let mut text = String::new();
-    for group in findings.chunk_by(|one, other| one.object == other.object) {
+    for group in findings.chunk_by(|one, other| one.subject == other.subject) {
         for (index, finding) in group.iter().enumerate() {
             if index == 0 {
                 // Writing to a String cannot fail, here and below.
-                let _ = writeln!(text, "{}", finding.object);
+                let _ = writeln!(text, "{}", finding.subject);
             }
             let severity = finding.severity.to_string();
+            let field = match &*finding.field {
+                "" => "-",
+                field => field,
+            };
             let _ = writeln!(
                 text,
-                "  {severity:<7}  {} [{}]\n           {}",
-                finding.field, finding.reason, finding.message
+                "  {severity:<7}  {field} [{}]\n           {}",
+                finding.reason, finding.message
             );
         }
     }
@@ -41,7 +46,7 @@ pub fn render_text(findings: &[Finding]) -> String {
 
 /// The same as one JSON object: `findings`, `errors` and `warnings`.
 #[must_use]
-pub fn render_json(findings: &[Finding]) -> String {
+pub fn render_json(findings: &[Report]) -> String {
     let list: Vec<Value> = findings.iter().map(json).collect();
     let report = json!({
         "errors": count(findings, Severity::Error),
@@ -53,19 +58,30 @@ pub fn render_json(findings: &[Finding]) -> String {
 
 /// One finding as JSON.
 #[must_use]
-pub fn json(finding: &Finding) -> Value {
-    json!({
-        "kind": finding.object.kind.as_str(),
-        "namespace": &*finding.object.name.namespace,
-        "name": &*finding.object.name.name,
+pub fn json(finding: &Report) -> Value {
+    let mut value = json!({
         "severity": finding.severity.to_string(),
         "reason": finding.reason.as_str(),
         "field": finding.field,
         "message": finding.message,
-    })
+    });
+    let object = match &finding.subject {
+        Subject::Object(object) => Some(object),
+        Subject::File { path, line, object } => {
+            value["file"] = json!(path.display().to_string());
+            value["line"] = json!(line);
+            object.as_ref()
+        }
+    };
+    if let Some(object) = object {
+        value["kind"] = json!(object.kind.as_str());
+        value["namespace"] = json!(&*object.name.namespace);
+        value["name"] = json!(&*object.name.name);
+    }
+    value
 }
 
-fn count(findings: &[Finding], severity: Severity) -> usize {
+fn count(findings: &[Report], severity: Severity) -> usize {
     findings
         .iter()
         .filter(|finding| finding.severity == severity)

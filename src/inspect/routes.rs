@@ -10,10 +10,10 @@ use super::policy::{self, Policy};
 use crate::api::GatewayDuration;
 use crate::routing::{Backend, EndpointSet, Listener, PathKind, Route, Snapshot, UpstreamId};
 
-/// The table in columns: a line a route, and one more for each further backend of it. `endpoints`
-/// answers who serves an upstream now.
+/// The table in columns, made from its JSON form, which may come from a running process: a line a
+/// route, and one more for each further backend of it. `None` = it is not such a table.
 #[must_use]
-pub fn text(snapshot: &Snapshot, endpoints: impl Fn(&UpstreamId) -> EndpointSet) -> String {
+pub fn text(table: &Value) -> Option<String> {
     let mut columns = Columns::new(0);
     columns.row([
         "LISTENER",
@@ -29,42 +29,83 @@ pub fn text(snapshot: &Snapshot, endpoints: impl Fn(&UpstreamId) -> EndpointSet)
         "CERTIFICATE",
         "DECLARED-BY",
     ]);
-    for listener in snapshot.listeners.values() {
-        let name = listener.id.to_string();
-        let port = format!("{}/{}", listener.port, policy::protocol(listener.protocol));
-        let rows = sorted(listener);
-        if rows.is_empty() {
+    for listener in table["listeners"].as_array()? {
+        let name = format!(
+            "{}/{}/{}",
+            listener["namespace"].as_str()?,
+            listener["loadBalancer"].as_str()?,
+            listener["name"].as_str()?
+        );
+        let port = format!("{}/{}", listener["port"], listener["protocol"].as_str()?);
+        let routes = listener["routes"].as_array()?;
+        if routes.is_empty() {
             columns.row([name.as_str(), &port, "-", "no routes"]);
         }
-        for row in rows {
-            let effective = Policy::of(listener, row.route);
-            let mut lead = vec![
-                name.clone(),
-                port.clone(),
-                row.host.to_string(),
-                policy::path(row.route),
-            ];
-            let mut tail = vec![
-                policy::limit(effective.request_timeout),
-                GatewayDuration(effective.connect_timeout).to_string(),
-                policy::limit(effective.websocket_idle_timeout),
-                policy::presented(listener, row.host.declared().as_deref()),
-                row.route.id.origin.to_string(),
-            ];
-            for backend in &row.route.backends {
-                let (target, ready) = match &backend.target {
-                    Ok(upstream) => (upstream.to_string(), readiness(&endpoints(upstream))),
-                    Err(why) => (format!("503 {}", why.as_str()), "-".to_owned()),
-                };
+        for route in routes {
+            let [mut lead, mut tail] = cells(&name, &port, route)?;
+            for backend in route["backends"].as_array()? {
                 let mut cells = lead.clone();
-                cells.extend([target, backend.weight.to_string(), ready]);
+                cells.extend(backend_cells(backend)?);
                 cells.append(&mut tail);
                 columns.row(cells);
                 lead = vec![String::new(); lead.len()];
             }
         }
     }
-    columns.to_string()
+    Some(columns.to_string())
+}
+
+/// The cells of a route before and behind those of its backends.
+fn cells(name: &str, port: &str, route: &Value) -> Option<[Vec<String>; 2]> {
+    let policy = &route["policy"];
+    let origin = &route["declaredBy"];
+    let path = match &route["path"] {
+        Value::Null => "(default backend)".to_owned(),
+        path => format!("{} {}", path["type"].as_str()?, path["value"].as_str()?),
+    };
+    let lead = vec![
+        name.to_owned(),
+        port.to_owned(),
+        route["host"].as_str().unwrap_or("*").to_owned(),
+        path,
+    ];
+    let limit = |limit: &Value| match limit.as_str() {
+        None | Some("0s") => "none".to_owned(),
+        Some(limit) => limit.to_owned(),
+    };
+    let tail = vec![
+        limit(&policy["requestTimeout"]),
+        limit(&policy["connectTimeout"]),
+        limit(&policy["websocketIdleTimeout"]),
+        route["certificate"].as_str()?.to_owned(),
+        format!(
+            "{} {}/{}",
+            origin["kind"].as_str()?,
+            origin["namespace"].as_str()?,
+            origin["name"].as_str()?
+        ),
+    ];
+    Some([lead, tail])
+}
+
+fn backend_cells(backend: &Value) -> Option<[String; 3]> {
+    let (target, ready) = match backend["unavailable"].as_str() {
+        Some(why) => (format!("503 {why}"), "-".to_owned()),
+        None => (
+            format!(
+                "{}/{}:{}",
+                backend["namespace"].as_str()?,
+                backend["service"].as_str()?,
+                backend["port"]
+            ),
+            // Ready ones out of all.
+            format!(
+                "{}/{}",
+                backend["endpoints"]["ready"], backend["endpoints"]["all"]
+            ),
+        ),
+    };
+    Some([target, backend["weight"].to_string(), ready])
 }
 
 /// The table as JSON: listeners with their settings, certificates, hosts and routes.
@@ -75,11 +116,6 @@ pub fn json(snapshot: &Snapshot, endpoints: impl Fn(&UpstreamId) -> EndpointSet)
         .map(|listener| listener_json(listener, &endpoints))
         .collect();
     json!({ "listeners": listeners })
-}
-
-/// Ready ones out of all, such as `2/3`.
-fn readiness(set: &EndpointSet) -> String {
-    format!("{}/{}", set.ready(), set.all().len())
 }
 
 fn listener_json(listener: &Listener, endpoints: &impl Fn(&UpstreamId) -> EndpointSet) -> Value {
@@ -148,6 +184,7 @@ fn route_json(
         "path": policy::path_json(route),
         "declaredBy": policy::origin_json(route),
         "policy": Policy::of(listener, route).json(),
+        "certificate": policy::presented(listener, row.host.declared().as_deref()),
         "backends": backends,
     })
 }
@@ -185,17 +222,6 @@ impl Host<'_> {
             Self::Exact(host) => Some((*host).to_owned()),
             Self::Wildcard(suffix) => Some(format!("*.{suffix}")),
             Self::Any | Self::Fallback => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Host<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(host) => f.write_str(host),
-            Self::Wildcard(suffix) => write!(f, "*.{suffix}"),
-            Self::Any => f.write_str("*"),
-            Self::Fallback => f.write_str("(nobody's)"),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::Proxy;
-use super::connection::Accepted;
+use super::connection::{Accepted, Drain};
 use crate::metrics::count;
 use crate::routing::{ListenerId, Protocol};
 
@@ -26,8 +26,8 @@ pub struct Owner {
     pub id: Arc<ListenerId>,
     /// TLS with and without HTTP/2 in ALPN.
     pub tls: TlsConfigs,
-    /// Cancelled when the listener leaves the port.
-    pub drain: CancellationToken,
+    /// Set when the listener leaves the port.
+    pub drain: Arc<Drain>,
 }
 
 /// TLS of a listener, ready for either setting of `http2`.
@@ -125,7 +125,7 @@ fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<Accepted> {
         port: listener.port,
         idle: listener.timeouts.idle,
         tls,
-        drain: owner.drain.clone(),
+        drain: Arc::clone(&owner.drain),
     })
 }
 

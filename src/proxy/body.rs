@@ -13,6 +13,9 @@ use super::clock::ConnectionClock;
 use super::pool::{PodConnection, Pool};
 use crate::balance::InFlight;
 
+/// In the log, where a client left before its answer was complete.
+const CLIENT_CLOSED: &str = "client_closed";
+
 /// A request's body on its way to a pod.
 #[derive(Debug)]
 pub enum RequestBody {
@@ -42,7 +45,7 @@ pub enum ResponseBody {
 /// the end.
 pub struct PodBody {
     body: Incoming,
-    connection: Option<PodConnection>,
+    connection: Option<Box<PodConnection>>,
     in_flight: InFlight<Pool>,
     serving: Serving,
 }
@@ -97,7 +100,12 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         self.clock.request_ended();
-        if let Some(record) = self.record.take() {
+        if let Some(mut record) = self.record.take() {
+            // The client left before there was an answer; nginx's number for it.
+            if record.entry.status == 0 {
+                record.entry.status = 499;
+                record.entry.error = Some(CLIENT_CLOSED);
+            }
             record.write();
         }
     }
@@ -134,7 +142,7 @@ impl Body for RequestBody {
         let frame = Pin::new(&mut client.body).poll_frame(cx);
         if !matches!(frame, Poll::Pending | Poll::Ready(Some(Ok(_)))) || client.body.is_end_stream()
         {
-            client.end();
+            client.end(true);
         }
         frame
     }
@@ -155,16 +163,16 @@ impl Body for RequestBody {
 }
 
 impl ClientBody {
-    fn end(&mut self) {
+    fn end(&mut self, whole: bool) {
         if let Some(clock) = self.clock.take() {
-            clock.body_ended();
+            clock.body_ended(whole);
         }
     }
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        self.end();
+        self.end(false);
     }
 }
 
@@ -187,7 +195,7 @@ impl ResponseBody {
     #[must_use]
     pub fn pod(
         body: Incoming,
-        connection: PodConnection,
+        connection: Box<PodConnection>,
         in_flight: InFlight<Pool>,
         serving: Serving,
     ) -> Self {
@@ -288,6 +296,10 @@ impl Drop for PodBody {
     fn drop(&mut self) {
         if self.body.is_end_stream() {
             self.release(&mut Context::from_waker(std::task::Waker::noop()));
+        } else if self.connection.is_some()
+            && let Some(record) = &mut self.serving.record
+        {
+            record.entry.error = Some(CLIENT_CLOSED);
         }
     }
 }

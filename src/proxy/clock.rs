@@ -8,27 +8,46 @@
 //! Activity stores a time; one timer per connection looks at the times only when it fires, and is
 //! set anew for the earliest deadline that could then be due.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// To send a request's head, from its first byte.
-const HEAD: Duration = Duration::from_secs(10);
-/// Without a byte of a request's body, or without the client taking a byte of the answer.
-const STALL: Duration = Duration::from_secs(60);
-
 /// No time.
 const NEVER: u64 = u64::MAX;
+
+/// For how long a slow or silent client is borne with, whatever its listener says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For the TLS handshake. Default 10 s.
+    pub tls_handshake: Duration,
+    /// To send a request's head, from its first byte; then 408. Default 10 s.
+    pub head: Duration,
+    /// Without a byte of a request's body, or without the client taking a byte of the answer.
+    /// Default 60 s.
+    pub stall: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            tls_handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            stall: Duration::from_secs(60),
+        }
+    }
+}
 
 /// What a client connection is doing, and since when. Times are milliseconds since `origin`.
 #[derive(Debug)]
 pub struct ConnectionClock {
     origin: Instant,
+    deadlines: Deadlines,
     /// HTTP/2 has frames of its own between requests: only HTTP/1 has a head to wait for.
     http2: bool,
     in_flight: AtomicU32,
     bodies: AtomicU32,
+    unread_body: AtomicBool,
     idle_since: AtomicU64,
     head_since: AtomicU64,
     received_at: AtomicU64,
@@ -51,12 +70,14 @@ pub enum Verdict {
 impl ConnectionClock {
     /// A connection just accepted.
     #[must_use]
-    pub fn new(http2: bool) -> Self {
+    pub fn new(http2: bool, deadlines: Deadlines) -> Self {
         Self {
             origin: Instant::now(),
+            deadlines,
             http2,
             in_flight: AtomicU32::new(0),
             bodies: AtomicU32::new(0),
+            unread_body: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
             received_at: AtomicU64::new(NEVER),
@@ -110,8 +131,11 @@ impl ConnectionClock {
         self.bodies.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request's body has been read, or will never be.
-    pub fn body_ended(&self) {
+    /// A request's body has been read, or will never be: then the rest of it is still to come.
+    pub fn body_ended(&self, whole: bool) {
+        if !whole {
+            self.unread_body.store(true, Ordering::Relaxed);
+        }
         self.bodies.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -121,17 +145,30 @@ impl ConnectionClock {
         self.bodies.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether a request's body was left before its end.
+    #[must_use]
+    pub fn has_unread_body(&self) -> bool {
+        self.unread_body.load(Ordering::Relaxed)
+    }
+
     /// Whether a request is being served.
     #[must_use]
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
+    /// The shortest time in which a deadline can come due that is not there yet.
+    #[must_use]
+    pub fn look_every(&self, idle: Duration) -> Duration {
+        idle.min(self.deadlines.head).min(self.deadlines.stall)
+    }
+
     /// Judges the connection now.
     #[must_use]
     pub fn verdict(&self, idle: Duration) -> Verdict {
+        let Deadlines { head, stall, .. } = self.deadlines;
         let now = self.now();
-        let mut next = now + millis(idle.min(HEAD));
+        let mut next = now + millis(self.look_every(idle));
         let mut due = |since: u64, limit: Duration| {
             if since == NEVER {
                 return false;
@@ -144,16 +181,16 @@ impl ConnectionClock {
             };
             deadline <= now
         };
-        if due(self.blocked_since.load(Ordering::Relaxed), STALL) {
+        if due(self.blocked_since.load(Ordering::Relaxed), stall) {
             return Verdict::Stalled;
         }
         if self.is_in_flight() {
             let received = self.received_at.load(Ordering::Relaxed);
-            if self.is_reading_body() && due(received, STALL) {
+            if self.is_reading_body() && due(received, stall) {
                 return Verdict::Stalled;
             }
         } else {
-            if due(self.head_since.load(Ordering::Relaxed), HEAD) {
+            if due(self.head_since.load(Ordering::Relaxed), head) {
                 return Verdict::HeadTimeout;
             }
             if self.head_since.load(Ordering::Relaxed) == NEVER
@@ -187,7 +224,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_idle_timeout_only_between_requests() {
-        let clock = ConnectionClock::new(false);
+        let clock = ConnectionClock::new(false, Deadlines::default());
         let second = Duration::from_secs(1);
         assert!(matches!(
             after(&clock, 14 * second).await,
@@ -209,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trickling_head_ends_at_its_deadline() {
-        let clock = ConnectionClock::new(false);
+        let clock = ConnectionClock::new(false, Deadlines::default());
         let second = Duration::from_secs(1);
         let _ = after(&clock, 14 * second).await;
         for _ in 0..9 {
@@ -222,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stalled_bodies_and_readers_end() {
-        let clock = ConnectionClock::new(false);
+        let clock = ConnectionClock::new(false, Deadlines::default());
         let second = Duration::from_secs(1);
         clock.request_began();
         clock.body_began();
@@ -233,7 +270,7 @@ mod tests {
             Verdict::LookAgain(_)
         ));
         assert_eq!(after(&clock, second).await, Verdict::Stalled);
-        clock.body_ended();
+        clock.body_ended(true);
         clock.write_blocked(true);
         let _ = after(&clock, 30 * second).await;
         clock.write_blocked(true);

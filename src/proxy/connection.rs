@@ -5,19 +5,21 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Proxy;
 use super::clock::{ConnectionClock, Verdict};
+use super::headers::new_request_id;
 use super::request::Connection;
 use super::stream::{ClientStream, ClientTransport};
 use super::tunnel::spawn_tunnel;
@@ -25,8 +27,11 @@ use crate::metrics::count;
 use crate::routing::{ListenerId, Protocol};
 use crate::tls::server::{accept, chose_http2};
 
-/// For the TLS handshake.
-const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// For last words: to a client that has said nothing for too long, and for those that HTTP/2 clients
+/// may still have to say when they hear that the connection ends.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long the rest of a request that has been answered early is read and thrown away.
+const LINGER: Duration = Duration::from_secs(5);
 /// Longest request head and header list, in bytes; more is answered 431.
 const MAX_HEAD: usize = 64 * 1024;
 /// Most fields in a request's head; more are answered 431.
@@ -59,26 +64,41 @@ pub struct Accepted {
     pub idle: Duration,
     /// For HTTPS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Cancelled when the listener is to let its connections go.
-    pub drain: CancellationToken,
+    /// Set when the listener is to let its connections go.
+    pub drain: Arc<Drain>,
+}
+
+/// Tells the connections of a listener to end after what they are doing.
+///
+/// Connections wait on the token but ask the flag: a token takes a lock for an answer, and a busy
+/// connection asks several times per request.
+#[derive(Debug, Default)]
+pub struct Drain {
+    begun: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Drain {
+    /// Tells them.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    /// Whether they have been told.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
 }
 
 impl Accepted {
     /// Serves a connection to its end.
     pub async fn serve(self, tcp: TcpStream, client: std::net::SocketAddr) {
-        let force = self.proxy.force.clone();
-        let served = pin!(Box::pin(self.handshake(tcp, client)));
-        // The process leaves: what could not be ended cleanly in time is dropped.
-        tokio::select! {
-            () = served => {}
-            () = force.cancelled() => {}
-        }
-    }
-
-    async fn handshake(self, tcp: TcpStream, client: std::net::SocketAddr) {
+        let deadlines = self.proxy.deadlines;
         let (transport, is_http2) = match &self.tls {
             None => (ClientTransport::Plain(tcp), false),
-            Some(config) => match accept(Arc::clone(config), tcp, TLS_HANDSHAKE).await {
+            Some(config) => match accept(Arc::clone(config), tcp, deadlines.tls_handshake).await {
                 Ok(stream) => {
                     let http2 = chose_http2(&stream);
                     (ClientTransport::Tls(Box::new(stream)), http2)
@@ -90,7 +110,7 @@ impl Accepted {
                 }
             },
         };
-        let clock = Arc::new(ConnectionClock::new(is_http2));
+        let clock = Arc::new(ConnectionClock::new(is_http2, deadlines));
         let stream = ClientStream::new(transport, Arc::clone(&clock));
         let _open = self.proxy.metrics.connection_opened();
         let connection = Arc::new(Connection::new(
@@ -114,13 +134,16 @@ impl Accepted {
             async move { Ok::<_, Infallible>(connection.serve(request).await) }
         });
         let mut served = http1::Builder::new()
-            .half_close(true)
+            // A client that leaves before its answer takes its request to the pod with it. One
+            // that only ends its sending half looks the same, and gets no answer.
+            .half_close(false)
             .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
             .max_headers(MAX_FIELDS)
             .serve_connection(TokioIo::new(stream), service);
         let end = {
             let mut graceful = false;
-            drive(&self, &connection, |cx, drain| {
+            drive(&self, &connection, Duration::ZERO, |cx, drain| {
                 if drain && !graceful {
                     graceful = true;
                     Pin::new(&mut served).graceful_shutdown();
@@ -137,23 +160,33 @@ impl Accepted {
                     let parts = served.into_parts();
                     let client = parts.io.into_inner().transport;
                     spawn_tunnel(&connection, handover, client, parts.read_buf);
+                } else if connection.clock.has_unread_body()
+                    || result.as_ref().is_err_and(hyper::Error::is_parse)
+                {
+                    linger(served.into_parts().io.into_inner()).await;
+                } else if result.as_ref().is_err_and(hyper::Error::is_user)
+                    && connection.is_close_delimited()
+                {
+                    // The pod broke off, and only the end of the connection ends the answer: it
+                    // must not look like a whole one.
+                    served.into_parts().io.into_inner().reset_on_drop();
                 }
                 if let Err(error) = result {
                     self.failed(&connection, &error);
                 }
             }
+            // Best effort from here on: whoever is this slow may not be reading either.
             End::Late(Verdict::HeadTimeout) => {
                 count(&self.proxy.metrics.head_timeouts);
                 let stream = served.into_parts().io.into_inner();
-                // Best effort: whoever sends a head this slowly may not be reading either.
-                drop(tokio::time::timeout(Duration::from_secs(1), say_timeout(stream)).await);
+                drop(tokio::time::timeout(GOODBYE, say_timeout(stream)).await);
             }
             End::Late(Verdict::Idle) => {
                 let mut stream = served.into_parts().io.into_inner();
-                // Says in TLS that this is the end and no truncation (RFC 8446 §6.1).
-                drop(tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await);
+                drop(tokio::time::timeout(GOODBYE, stream.shutdown()).await);
             }
-            End::Late(_) => {}
+            // What has not been taken will never be: do not leave it to the kernel.
+            End::Late(_) => served.into_parts().io.into_inner().reset_on_drop(),
         }
     }
 
@@ -179,7 +212,7 @@ impl Accepted {
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         let mut graceful = false;
-        let end = drive(&self, &connection, |cx, drain| {
+        let end = drive(&self, &connection, GOODBYE, |cx, drain| {
             if drain && !graceful {
                 graceful = true;
                 Pin::new(&mut served).graceful_shutdown();
@@ -211,51 +244,80 @@ enum End {
 async fn drive(
     accepted: &Accepted,
     connection: &Connection,
+    goodbye: Duration,
     mut poll: impl FnMut(&mut std::task::Context<'_>, bool) -> Poll<hyper::Result<()>>,
 ) -> End {
-    let mut drained = pin!(accepted.drain.cancelled());
-    let mut draining = false;
+    let clock = &connection.clock;
+    let mut told = pin!(accepted.drain.token.cancelled());
+    let mut listens = false;
+    let mut ending = false;
+    let mut silent = false;
     let mut idle = accepted.idle;
-    let mut timer = pin!(tokio::time::sleep(idle));
+    let mut timer = pin!(tokio::time::sleep(clock.look_every(idle)));
     poll_fn(|cx| {
-        if !draining && drained.as_mut().poll(cx).is_ready() {
-            draining = true;
-            if !connection.clock.has_received() {
-                idle = idle.min(FIRST_REQUEST);
-                timer.as_mut().reset(tokio::time::Instant::now());
+        // Once is enough: the task stays the same, and is woken when the flag is set.
+        if !listens {
+            listens = true;
+            let _ = told.as_mut().poll(cx);
+        }
+        loop {
+            if !ending && accepted.drain.has_begun() {
+                if clock.has_received() {
+                    ending = true;
+                } else if idle > FIRST_REQUEST {
+                    idle = FIRST_REQUEST;
+                    timer.as_mut().reset(tokio::time::Instant::now());
+                }
             }
-        }
-        let is_fresh = !connection.clock.has_received();
-        if let Poll::Ready(result) = poll(cx, draining && !is_fresh) {
-            return Poll::Ready(End::Served(result));
-        }
-        if draining
-            && is_fresh
-            && connection.clock.has_received()
-            && let Poll::Ready(result) = poll(cx, true)
-        {
-            return Poll::Ready(End::Served(result));
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            match connection.clock.verdict(idle) {
+            if let Poll::Ready(result) = poll(cx, ending) {
+                return Poll::Ready(End::Served(result));
+            }
+            // Its first bytes came just now.
+            if !ending && accepted.drain.has_begun() && clock.has_received() {
+                continue;
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match clock.verdict(idle) {
                 Verdict::LookAgain(at) => timer.as_mut().reset(at),
+                // Says so where the protocol can (GOAWAY, close_notify): a request that is on its
+                // way just now is then known not to have been served.
+                Verdict::Idle if !silent => {
+                    silent = true;
+                    ending = true;
+                    timer.as_mut().reset(tokio::time::Instant::now() + goodbye);
+                }
                 late => return Poll::Ready(End::Late(late)),
             }
         }
-        Poll::Pending
     })
     .await
 }
 
 /// RFC 9110 §15.5.9.
 async fn say_timeout(mut stream: ClientStream) -> io::Result<()> {
-    stream
-        .write_all(
-            b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n\
-              content-length: 33\r\n\r\n408 Request Timeout: head_timeout\n",
-        )
-        .await?;
+    let id = new_request_id();
+    let id = id.to_str().unwrap_or("-");
+    let text = format!("408 Request Timeout: head_timeout\nrequest id: {id}\n");
+    let answer = format!(
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+         content-type: text/plain; charset=utf-8\r\nserver: holdfast\r\n\
+         cache-control: no-store\r\nx-request-id: {id}\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
+}
+
+/// Takes what a client still sends of a request that has been answered (RFC 9112 §9.6): a socket
+/// that is closed over unread bytes is reset, and the client may never see the answer.
+async fn linger(mut stream: ClientStream) {
+    let rest = async {
+        let mut nowhere = [0; 8192];
+        while stream.read(&mut nowhere).await.is_ok_and(|read| read > 0) {}
+    };
+    drop(tokio::time::timeout(LINGER, rest).await);
 }
 
 /// Runs the streams of HTTP/2 connections under the proxy's tracker.

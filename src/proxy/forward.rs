@@ -32,7 +32,7 @@ pub struct Forwarded {
     /// The answer, its body not yet read.
     pub response: Response<Incoming>,
     /// The connection it comes on; `None` once it has become a tunnel.
-    pub connection: Option<PodConnection>,
+    pub connection: Option<Box<PodConnection>>,
     /// Counts on the endpoint.
     pub in_flight: InFlight<Pool>,
 }
@@ -106,7 +106,7 @@ async fn connect(
     proxy: &Proxy,
     plan: &Plan,
     endpoint: &Endpoint<Pool>,
-) -> Result<PodConnection, ProxyError> {
+) -> Result<Box<PodConnection>, ProxyError> {
     let open = PodConnection::open(
         endpoint.address,
         plan.upstream.id.protocol,

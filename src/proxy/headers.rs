@@ -72,21 +72,39 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Where a request came in.
-#[derive(Clone, Copy, Debug)]
+/// Where requests of a connection come in, with the fields that say so, made once.
+#[derive(Clone, Debug)]
 pub struct Hop {
     /// Address of the client's socket.
     pub client: SocketAddr,
-    /// Protocol of the listener.
-    pub protocol: Protocol,
-    /// Port of the listener.
-    pub port: u16,
+    protocol: Protocol,
+    address: HeaderValue,
+    port: HeaderValue,
+}
+
+impl Hop {
+    /// A connection of `client` to a listener with this protocol and port.
+    #[must_use]
+    pub fn new(client: SocketAddr, protocol: Protocol, port: u16) -> Self {
+        Self {
+            client,
+            protocol,
+            address: address(client.ip()),
+            port: HeaderValue::from(port),
+        }
+    }
+
+    /// Whether it is a connection to this port, with this protocol.
+    #[must_use]
+    pub fn is_to(&self, protocol: Protocol, port: u16) -> bool {
+        self.protocol == protocol && self.port == HeaderValue::from(port)
+    }
 }
 
 /// Makes a request's headers ready for the pod: hop-by-hop fields out, forwarding fields set.
 ///
-/// `X-Forwarded-*` and `X-Real-IP` of the client are replaced, not extended: anyone can write
-/// them, and pods believe them.
+/// `X-Forwarded-*`, `X-Real-IP` and `Forwarded` (RFC 7239) of the client are replaced or removed,
+/// not extended: anyone can write them, and pods believe them.
 pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderValue) {
     // RFC 9110 §10.1.4: `TE: trailers` is the one value that a proxy which passes trailers on may
     // state for itself; gRPC-like clients need it.
@@ -98,6 +116,7 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
         })
     });
     remove_hop_by_hop(headers);
+    remove_forwarding(headers);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -105,24 +124,42 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
     // 100-continue is between the client and us: hyper answers it when the body is asked for.
     headers.remove(header::EXPECT);
     headers.remove(PROXY);
-    let client = address(hop.client.ip());
-    headers.insert(X_REAL_IP, client.clone());
-    headers.insert(X_FORWARDED_FOR, client);
+    headers.insert(X_REAL_IP, hop.address.clone());
+    headers.insert(X_FORWARDED_FOR, hop.address.clone());
     headers.insert(
         X_FORWARDED_PROTO,
         HeaderValue::from_static(hop.protocol.scheme()),
     );
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(hop.port));
-    match headers.get(header::HOST) {
-        Some(host) => {
-            let host = host.clone();
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-        None => {
-            headers.remove(X_FORWARDED_HOST);
-        }
+    headers.insert(X_FORWARDED_PORT, hop.port.clone());
+    if let Some(host) = headers.get(header::HOST).filter(|host| !host.is_empty()) {
+        let host = host.clone();
+        headers.insert(X_FORWARDED_HOST, host);
     }
     headers.insert(X_REQUEST_ID, request_id.clone());
+}
+
+/// Removes what a client says about where it comes from, in every spelling: to pods behind CGI or
+/// WSGI `X_Forwarded_For` and `X-Forwarded-For` are one variable.
+fn remove_forwarding(headers: &mut HeaderMap) {
+    let spoofed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_forwarding(name.as_str().as_bytes()))
+        .cloned()
+        .collect();
+    for name in spoofed {
+        headers.remove(name);
+    }
+}
+
+fn is_forwarding(name: &[u8]) -> bool {
+    let starts_as = |field: &str| {
+        name.get(..field.len()).is_some_and(|start| {
+            let same = |(&a, b): (&u8, u8)| a == b || (a == b'_' && b == b'-');
+            start.iter().zip(field.bytes()).all(same)
+        })
+    };
+    let is = |field: &str| name.len() == field.len() && starts_as(field);
+    is("forwarded") || is("x-real-ip") || is("x-request-id") || starts_as("x-forwarded-")
 }
 
 /// Makes a response's headers ready for the client.
@@ -201,11 +238,8 @@ mod tests {
             ("authorization", "c"),
             ("x-forwarded-for", "6.6.6.6"),
         ]);
-        let hop = Hop {
-            client: "[::ffff:192.0.2.1]:4000".parse().unwrap(),
-            protocol: Protocol::Https,
-            port: 443,
-        };
+        let client = "[::ffff:192.0.2.1]:4000".parse().unwrap();
+        let hop = Hop::new(client, Protocol::Https, 443);
         prepare_request(&mut headers, &hop, &HeaderValue::from_static("id"));
         let expected = map(&[
             ("host", "a"),

@@ -97,7 +97,7 @@ impl Listeners {
                 Some(port) if *port.owner.load().id == listener.id => continue,
                 Some(port) => self.owner(&listener.id).map(|owner| {
                     let before = port.owner.swap(Arc::new(owner));
-                    before.drain.cancel();
+                    before.drain.begin();
                     left.push(ListenerId::clone(&before.id));
                 }),
                 None => self
@@ -128,7 +128,7 @@ impl Listeners {
             if !wanted {
                 tracing::info!(listener = %owner.id, port = number, "no longer listening");
                 port.stop.cancel();
-                owner.drain.cancel();
+                owner.drain.begin();
                 // A listener that has moved to another port keeps its tunnels.
                 if !snapshot.listeners.contains_key(&*owner.id) {
                     left.push(ListenerId::clone(&owner.id));
@@ -160,7 +160,7 @@ impl Listeners {
     /// Lets every HTTP connection end after what it is doing.
     pub fn drain(&self) {
         for port in self.lock().values() {
-            port.owner.load().drain.cancel();
+            port.owner.load().drain.begin();
         }
     }
 
@@ -177,7 +177,7 @@ impl Listeners {
                 with_http2: config(true)?,
                 http1_only: config(false)?,
             },
-            drain: CancellationToken::new(),
+            drain: Arc::default(),
         })
     }
 

@@ -35,13 +35,15 @@ const MAX_IDLE: usize = 256;
 const MAX_IDLE_AGE: Duration = Duration::from_secs(60);
 /// How long a connection is used at all, so that traffic follows changes in the network.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Longest head of an answer, in bytes.
+/// Longest head of an answer, in bytes, and most fields in it: as many as a request may have.
 const MAX_HEAD: usize = 64 * 1024;
+const MAX_FIELDS: usize = 128;
 
 /// Idle connections of one endpoint, the most recently used on top.
 #[derive(Default)]
 pub struct Pool {
-    idle: Mutex<Vec<PodConnection>>,
+    /// Boxed: a connection is several hundred bytes, and is handed around with every request.
+    idle: Mutex<Vec<Box<PodConnection>>>,
 }
 
 /// An HTTP/1.1 connection to a pod.
@@ -76,7 +78,7 @@ impl fmt::Debug for PodConnection {
 impl Pool {
     /// The most recently used connection that is still open.
     #[must_use]
-    pub fn take(&self) -> Option<PodConnection> {
+    pub fn take(&self) -> Option<Box<PodConnection>> {
         let now = Instant::now();
         loop {
             let mut connection = self.lock().pop()?;
@@ -88,7 +90,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request, unless there are enough.
-    pub fn put(&self, mut connection: PodConnection) {
+    pub fn put(&self, mut connection: Box<PodConnection>) {
         connection.idle_since = Instant::now();
         let mut idle = self.lock();
         if idle.len() < MAX_IDLE {
@@ -124,7 +126,7 @@ impl Pool {
         self.len() == 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<PodConnection>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<PodConnection>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,7 +143,7 @@ impl PodConnection {
         protocol: PodProtocol,
         tls: &PodTls,
         host: Option<&str>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Box<Self>> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         // A pod whose node has vanished sends nothing: found after 60 + 3 × 10 s.
@@ -156,18 +158,20 @@ impl PodConnection {
         };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_HEAD)
+            .max_header_size(MAX_HEAD)
+            .max_headers(MAX_FIELDS)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
         let now = Instant::now();
-        Ok(Self {
+        Ok(Box::new(Self {
             sender,
             connection,
             ended: false,
             reused: false,
             opened: now,
             idle_since: now,
-        })
+        }))
     }
 
     /// Whether it has served a request before.
@@ -240,8 +244,8 @@ impl PodConnection {
 
     /// The stream and what has been read from it behind the head, after a 101.
     #[must_use]
-    pub fn into_stream(self) -> (PodStream, Bytes) {
-        let parts = self.connection.into_parts();
+    pub fn into_stream(self: Box<Self>) -> (PodStream, Bytes) {
+        let parts = (*self).connection.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
 

@@ -7,9 +7,12 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use http::header::Entry;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request};
 use hyper::body::Incoming;
@@ -43,6 +46,7 @@ pub struct Connection {
     pub clock: Arc<ConnectionClock>,
     /// The pod's side of a tunnel, put here when the 101 goes out and taken when hyper is done.
     pub handover: Mutex<Option<Handover>>,
+    close_delimited: AtomicBool,
 }
 
 /// What the configuration says about a request: looked up once, in one snapshot (P2).
@@ -73,6 +77,10 @@ impl Connection {
         let mut serving = Serving::new(Arc::clone(&self.clock), record);
 
         let (parts, body) = request.into_parts();
+        if version == Version::HTTP_10 {
+            self.close_delimited.store(true, Ordering::Relaxed);
+        }
+        let body = RequestBody::new(body, &self.clock);
         let plan = self.plan(&parts);
         let (plan, upgrade) = match plan {
             Ok(planned) => planned,
@@ -87,7 +95,6 @@ impl Connection {
         }
         let result = match upgrade {
             Upgrade::None => {
-                let body = RequestBody::new(body, &self.clock);
                 let request = self.pod_request(parts, body, &id);
                 self.exchange(&plan, request).await
             }
@@ -128,9 +135,7 @@ impl Connection {
             // them is for whoever has the port now.
             .or_else(|| {
                 let mut listeners = snapshot.listeners.values();
-                listeners.find(|listener| {
-                    listener.port == self.hop.port && listener.protocol == self.hop.protocol
-                })
+                listeners.find(|listener| self.hop.is_to(listener.protocol, listener.port))
             })
             .ok_or(refuse(Reason::NoHost))?;
         let route = match listener.hosts.find(target.host.as_deref(), &target.path) {
@@ -192,7 +197,9 @@ impl Connection {
         let Some(limit) = plan.request_timeout else {
             return wait.await;
         };
-        match tokio::time::timeout(limit, wait).await {
+        // Not dropped with the timeout: then the body would no longer say how far it has come.
+        let mut wait = pin!(wait);
+        match tokio::time::timeout(limit, wait.as_mut()).await {
             Ok(result) => result,
             Err(_) if self.clock.is_reading_body() => Err(ProxyError::new(Reason::ClientTimeout)),
             Err(_) => Err(ProxyError::new(Reason::RequestTimeout)),
@@ -208,8 +215,9 @@ impl Connection {
     ) -> Request<RequestBody> {
         // Origin form, whatever form the client used (RFC 9112 §3.2.1).
         if parts.uri.authority().is_some() {
-            if !parts.headers.contains_key(header::HOST)
-                && let Some(authority) = parts.uri.authority()
+            // The authority goes before Host (RFC 9112 §3.2.2, RFC 9113 §8.3.1); they may still
+            // differ in the port.
+            if let Some(authority) = parts.uri.authority()
                 && let Ok(host) = HeaderValue::from_str(authority.as_str())
             {
                 parts.headers.insert(header::HOST, host);
@@ -220,6 +228,10 @@ impl Connection {
                 .cloned()
                 .unwrap_or_else(|| PathAndQuery::from_static("/"));
             parts.uri = Uri::from(path);
+        }
+        // HTTP/1.1 cannot do without, HTTP/1.0 can (RFC 9112 §3.2).
+        if let Entry::Vacant(host) = parts.headers.entry(header::HOST) {
+            host.insert(HeaderValue::from_static(""));
         }
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts.headers);
@@ -252,6 +264,12 @@ impl Connection {
         }
     }
 
+    /// Whether the end of the connection may be what ends an answer (HTTP/1.0).
+    #[must_use]
+    pub fn is_close_delimited(&self) -> bool {
+        self.close_delimited.load(Ordering::Relaxed)
+    }
+
     /// Puts the pod's side of a tunnel where the connection's task finds it.
     pub(super) fn hand_over(&self, handover: Handover) {
         *self.handover.lock().unwrap_or_else(PoisonError::into_inner) = Some(handover);
@@ -278,13 +296,10 @@ impl Connection {
         Self {
             proxy,
             listener,
-            hop: Hop {
-                client,
-                protocol,
-                port,
-            },
+            hop: Hop::new(client, protocol, port),
             clock,
             handover: Mutex::new(None),
+            close_delimited: AtomicBool::new(false),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -93,6 +95,16 @@ impl ClientStream {
     #[must_use]
     pub fn new(transport: ClientTransport, clock: Arc<ConnectionClock>) -> Self {
         Self { transport, clock }
+    }
+
+    /// Ends the connection, when it is dropped, in a way that cannot be taken for an orderly end.
+    pub fn reset_on_drop(&self) {
+        let tcp = match &self.transport {
+            ClientTransport::Plain(tcp) => tcp,
+            ClientTransport::Tls(stream) => stream.get_ref().0,
+        };
+        // Best effort: an error means that there is no connection any more.
+        drop(SockRef::from(tcp).set_linger(Some(Duration::ZERO)));
     }
 
     fn wrote(&self, result: &Poll<io::Result<usize>>) {

@@ -63,10 +63,17 @@ pub fn normalize(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
     } else {
         Cow::Borrowed(path)
     };
-    // `\` is a separator to some servers, so `..\` counts as a dot segment as well.
-    if normal.contains("/.") || normal.contains("\\.") {
-        let mut segments = normal.split(['/', '\\']);
-        if segments.any(|segment| segment == "." || segment == "..") {
+    // To some servers `\`, `%2F` and `%5C` separate segments as well, and some cut parameters off
+    // before they resolve: `..\`, `..%2F` and `..;x/` count as dot segments too.
+    if ["/.", "\\.", "%2F.", "%5C."]
+        .iter()
+        .any(|start| normal.contains(start))
+    {
+        let flat = normal.replace("%2F", "/").replace("%5C", "/");
+        let mut segments = flat
+            .split(['/', '\\'])
+            .map(|segment| segment.split(';').next());
+        if segments.any(|segment| matches!(segment, Some("." | ".."))) {
             return Err(InvalidPath::DotSegment);
         }
     }
@@ -118,6 +125,7 @@ mod tests {
         assert_eq!(normalize("/a%2fb").unwrap(), "/a%2Fb");
         assert_eq!(normalize("/%e2%82%ac").unwrap(), "/%E2%82%AC");
         assert_eq!(normalize("/.well-known/..x").unwrap(), "/.well-known/..x");
+        assert_eq!(normalize("/a%2F.b;c=..").unwrap(), "/a%2F.b;c=..");
     }
 
     #[test]
@@ -129,6 +137,9 @@ mod tests {
             "/%2e%2E/b",
             "/a/.%2e",
             "/a\\..\\b",
+            "/a%2f..%2fb",
+            "/a%5C%2e%2e",
+            "/a/..;x=1/b",
         ] {
             assert_eq!(normalize(path), Err(InvalidPath::DotSegment), "{path}");
         }

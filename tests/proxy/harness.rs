@@ -118,12 +118,12 @@ pub async fn soon<T, F: Future<Output = Option<T>>>(what: &str, mut ready: impl 
     }
 }
 
-/// Sends bytes on a fresh connection, ends the sending half, and reads all that comes back.
+/// Sends bytes on a fresh connection and reads all that comes back: the last request is to say
+/// `Connection: close`.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(bytes).await.unwrap();
-        stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
         // A reset after the answer is the client's problem, not this test's.
         let _ = stream.read_to_end(&mut answer).await;

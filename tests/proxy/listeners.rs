@@ -77,7 +77,11 @@ fn local(port: u16) -> SocketAddr {
 }
 
 async fn no_route(address: SocketAddr) {
-    let answer = raw(address, b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n").await;
+    let answer = raw(
+        address,
+        b"GET / HTTP/1.1\r\nHost: nobody.example\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
 
@@ -314,7 +318,9 @@ async fn nobody_is_refused_while_a_listener_is_renamed() {
             askers.spawn(async move {
                 let one = "GET / HTTP/1.1\r\nHost: dead.example\r\n\r\n";
                 while !stop.is_cancelled() {
-                    let answers = raw(local(port), one.repeat(20).as_bytes()).await;
+                    let last = "GET / HTTP/1.1\r\nHost: dead.example\r\nConnection: close\r\n\r\n";
+                    let all = one.repeat(19) + last;
+                    let answers = raw(local(port), all.as_bytes()).await;
                     let all = answers.matches("HTTP/1.1 ").count();
                     assert!(all > 0);
                     assert_eq!(answers.matches("HTTP/1.1 503 ").count(), all, "{answers}");

@@ -6,10 +6,24 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod admin;
+mod answers;
+mod balance;
+mod bodies;
 mod changes;
+mod fields;
+mod fixture;
 mod harness;
+mod http2;
 mod listeners;
+mod log;
 mod peers;
+mod pod;
+mod raw;
+mod retries;
+mod routing;
 mod shutdown;
 mod smoke;
+mod timeouts;
+mod tls;
 mod websocket;
+mod wire;

@@ -7,67 +7,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast::websocket::{By, Cause, Outcome, RelayConfig, Side, TunnelTable, relay};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use holdfast::websocket::{By, Cause, RelayConfig, Side, TunnelTable, relay};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::Instant;
 
-use crate::strict::{Received, close, parse, write};
-use crate::tunnels::info;
-
-const PATIENCE: Duration = Duration::from_secs(3600);
-
-/// A tunnel in memory. `reading` peers have a task that collects all they receive.
-struct Tunnel {
-    table: TunnelTable,
-    id: u64,
-    client: WriteHalf<DuplexStream>,
-    pod: WriteHalf<DuplexStream>,
-    client_hears: ReadHalf<DuplexStream>,
-    pod_hears: ReadHalf<DuplexStream>,
-    relay: JoinHandle<Outcome>,
-}
-
-fn tunnel(capacity: usize, config: RelayConfig) -> Tunnel {
-    let table = TunnelTable::new();
-    let guard = table.open(info("a.example"));
-    let id = guard.id();
-    let (client, client_side) = duplex(capacity);
-    let (pod_side, pod) = duplex(capacity);
-    let none = Bytes::new;
-    let relay = tokio::spawn(relay(client_side, none(), pod_side, none(), guard, config));
-    let (client_hears, client) = split(client);
-    let (pod_hears, pod) = split(pod);
-    Tunnel {
-        table,
-        id,
-        client,
-        pod,
-        client_hears,
-        pod_hears,
-        relay,
-    }
-}
-
-async fn all(mut stream: ReadHalf<DuplexStream>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut bytes))
-        .await
-        .unwrap()
-        .unwrap();
-    bytes
-}
-
-async fn exactly(stream: &mut ReadHalf<DuplexStream>, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    let read = stream.read_exact(&mut bytes);
-    timeout(PATIENCE, read).await.unwrap().unwrap();
-    bytes
-}
-
-async fn ended(relay: JoinHandle<Outcome>) -> Outcome {
-    timeout(PATIENCE, relay).await.unwrap().unwrap()
-}
+use crate::strict::{close, parse, write};
+use crate::tunnels::{Tunnel, all, ended, exactly, info, told, tunnel};
 
 /// A conversation toward `to`: fragments with control frames between them, every form of length,
 /// empty frames. And its frame boundaries, 0 and the end included.
@@ -93,10 +38,6 @@ fn conversation(to: Side) -> (Vec<u8>, Vec<usize>) {
 
 fn boundary_from(boundaries: &[usize], offset: usize) -> usize {
     *boundaries.iter().find(|&&b| b >= offset).unwrap()
-}
-
-fn told(received: &Received) -> Option<u16> {
-    received.close.expect("a Close")
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,6 +166,7 @@ async fn a_peer_that_goes_is_told_to_the_other_at_every_boundary_and_never_insid
             }
             stays.shutdown().await.unwrap();
             let outcome = ended(relay).await;
+            assert!(outcome.duration < Duration::from_secs(1), "without a wait");
             let cause = match gone {
                 Side::Client => Cause::ClientGone,
                 Side::Pod => Cause::PodGone,

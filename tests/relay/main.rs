@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod endings;
+mod hostile;
 mod schedules;
 mod strict;
 mod table;

@@ -1,0 +1,511 @@
+//! TLS with clients and with pods.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use holdfast::tls::server::provider;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::fixture::{front, front_with, get, within};
+use crate::harness::{EDGE, Holdfast, ingress, service};
+use crate::pod::{OK, Pod};
+use crate::wire::{Kind, Wire};
+
+/// A certificate with its key.
+pub struct Pair {
+    pub certificate: CertificateDer<'static>,
+    pub key: rcgen::KeyPair,
+}
+
+pub fn pair(names: &[&str]) -> Pair {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let certificate = rcgen::CertificateParams::new(names)
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    Pair {
+        certificate: certificate.der().clone(),
+        key,
+    }
+}
+
+impl Pair {
+    pub fn secret(&self, namespace: &str, name: &str) -> String {
+        let body = STANDARD.encode(&self.certificate);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             type: kubernetes.io/tls\ndata: {{tls.crt: {}, tls.key: {}}}\n",
+            STANDARD.encode(pem),
+            STANDARD.encode(self.key.serialize_pem())
+        )
+    }
+
+    fn server(&self) -> Arc<rustls::ServerConfig> {
+        let key = rustls_pki_types::PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.certificate.clone()], key)
+            .unwrap();
+        Arc::new(config)
+    }
+}
+
+/// Takes any certificate and remembers the last.
+#[derive(Debug)]
+struct Seen(Mutex<Option<CertificateDer<'static>>>);
+
+impl ServerCertVerifier for Seen {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.0.lock().unwrap() = Some(certificate.clone().into_owned());
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let provider = provider();
+        let algorithms = &provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let provider = provider();
+        let algorithms = &provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// A TLS client of one configuration.
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    seen: Arc<Seen>,
+}
+
+impl TlsClient {
+    pub fn new(alpn: &[&str]) -> Self {
+        Self::of(alpn, rustls::ALL_VERSIONS)
+    }
+
+    fn of(alpn: &[&str], versions: &[&'static SupportedProtocolVersion]) -> Self {
+        let seen = Arc::new(Seen(Mutex::new(None)));
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Self {
+            config: Arc::new(config),
+            seen,
+        }
+    }
+
+    /// A handshake with this server name, or none for an address.
+    pub async fn connect(&self, address: SocketAddr, name: &str) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        connector.connect(name, tcp).await.unwrap()
+    }
+
+    /// The certificate that is presented for a name.
+    async fn presented(&self, holdfast: &Holdfast, name: &str) -> CertificateDer<'static> {
+        self.connect(holdfast.address("https"), name).await;
+        self.seen.0.lock().unwrap().take().unwrap()
+    }
+}
+
+/// An Ingress of `app` for a host with a certificate.
+fn secured(name: &str, host: &str, secret: &str) -> String {
+    ingress(name, host, "app").replace(
+        "  rules:\n",
+        &format!("  tls: [{{hosts: [\"{host}\"], secretName: {secret}}}]\n  rules:\n"),
+    )
+}
+
+#[tokio::test]
+async fn the_certificate_is_chosen_by_server_name() {
+    within(async {
+        let exact = pair(&["app.example"]);
+        let wildcard = pair(&["*.example"]);
+        let default = pair(&["edge.test"]);
+        let edge = EDGE.replace(
+            "protocol: HTTPS}",
+            "protocol: HTTPS, tls: {certificateRefs: [{name: default}]}}",
+        );
+        let pod = Pod::answering(OK).await;
+        let holdfast = Holdfast::start(&[
+            ("edge.yaml", &edge),
+            ("default.yaml", &default.secret("edge", "default")),
+            ("exact.yaml", &exact.secret("default", "exact")),
+            ("wildcard.yaml", &wildcard.secret("default", "wildcard")),
+            ("app.yaml", &service("app", "", &[pod.address])),
+            ("a.yaml", &secured("a", "app.example", "exact")),
+            ("b.yaml", &secured("b", "*.example", "wildcard")),
+        ])
+        .await;
+        let client = TlsClient::new(&[]);
+        for (name, expected) in [
+            ("app.example", &exact),
+            ("APP.Example", &exact),
+            ("other.example", &wildcard),
+            ("a.b.example", &default),
+            ("example", &default),
+            ("edge.test", &default),
+            ("127.0.0.1", &default),
+        ] {
+            assert_eq!(
+                client.presented(&holdfast, name).await,
+                expected.certificate,
+                "{name}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_certificate_a_self_signed_one_is_presented() {
+    within(async {
+        let pod = Pod::answering(OK).await;
+        let holdfast = front(&[pod.address]).await;
+        let client = TlsClient::new(&[]);
+        let one = client.presented(&holdfast, "app.example").await;
+        assert_eq!(client.presented(&holdfast, "127.0.0.1").await, one);
+        let stream = client
+            .connect(holdfast.address("https"), "app.example")
+            .await;
+        let mut wire = Wire::new(stream);
+        assert_eq!(wire.ask(get("/")).await.text(), "ok");
+        let request = pod.request().await;
+        assert_eq!(request.field("x-forwarded-proto"), Some("https"));
+        assert_eq!(request.field("x-forwarded-port"), Some("443"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_changed_secret_serves_the_next_handshake_and_ends_no_connection() {
+    within(async {
+        let (old, new) = (pair(&["app.example"]), pair(&["app.example"]));
+        let pod = Pod::answering(OK).await;
+        let holdfast = Holdfast::start(&[
+            ("edge.yaml", EDGE),
+            ("secret.yaml", &old.secret("default", "cert")),
+            ("app.yaml", &service("app", "", &[pod.address])),
+            ("a.yaml", &secured("a", "app.example", "cert")),
+        ])
+        .await;
+        let client = TlsClient::new(&[]);
+        let open = client
+            .connect(holdfast.address("https"), "app.example")
+            .await;
+        let mut open = Wire::new(open);
+        assert_eq!(open.ask(get("/")).await.text(), "ok");
+        holdfast
+            .write("secret.yaml", &new.secret("default", "cert"))
+            .await;
+        // A client without a session of before.
+        let other = TlsClient::new(&[]);
+        assert_eq!(
+            other.presented(&holdfast, "app.example").await,
+            new.certificate
+        );
+        assert_eq!(open.ask(get("/")).await.text(), "ok");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_versions_are_spoken_and_sessions_resumed() {
+    within(async {
+        let pod = Pod::answering(OK).await;
+        let holdfast = front(&[pod.address]).await;
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            let client = TlsClient::of(&["http/1.1"], &[version]);
+            let mut kinds = Vec::new();
+            for _ in 0..3 {
+                let mut stream = client
+                    .connect(holdfast.address("https"), "app.example")
+                    .await;
+                assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+                // TLS 1.3 sends its ticket behind the handshake.
+                let close = get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+                stream.write_all(close.as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+                kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+            }
+            use rustls::HandshakeKind::{Full, Resumed};
+            assert_eq!(kinds, [Full, Resumed, Resumed], "{version:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn other_implementations_get_through() {
+    within(async {
+        let pod = Pod::answering(OK).await;
+        let holdfast = front(&[pod.address]).await;
+        let address = holdfast.address("https").to_string();
+        for version in ["-tls1_2", "-tls1_3"] {
+            let mut openssl = tokio::process::Command::new("openssl");
+            openssl.args([
+                "s_client",
+                "-connect",
+                &address,
+                "-servername",
+                "app.example",
+            ]);
+            openssl.args([version, "-alpn", "http/1.1", "-quiet", "-ign_eof"]);
+            openssl.stdin(std::process::Stdio::piped());
+            openssl.stdout(std::process::Stdio::piped());
+            openssl
+                .stderr(std::process::Stdio::null())
+                .kill_on_drop(true);
+            let Ok(mut child) = openssl.spawn() else {
+                return; // Not installed here.
+            };
+            let mut stdin = child.stdin.take().unwrap();
+            let bytes = get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+            stdin.write_all(bytes.as_bytes()).await.unwrap();
+            let output = child.wait_with_output().await.unwrap();
+            let output = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.ends_with("\r\n\r\nok"), "{version}: {output}");
+            drop(stdin);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn old_versions_of_tls_are_refused() {
+    within(async {
+        let holdfast = front(&[]).await;
+        // A ClientHello of TLS 1.1.
+        let hello = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x02\
+            0123456789abcdef0123456789abcdef\x00\x00\x02\x00\x2f\x01\x00";
+        let mut client = Wire::new(TcpStream::connect(holdfast.address("https")).await.unwrap());
+        client.send(hello).await;
+        let alert = client.end().await.rest;
+        assert_eq!(alert.first(), Some(&21), "an alert: {alert:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plain_http_on_the_https_port_ends_cleanly() {
+    within(async {
+        let pod = Pod::answering(OK).await;
+        let holdfast = front(&[pod.address]).await;
+        let mut client = Wire::new(TcpStream::connect(holdfast.address("https")).await.unwrap());
+        client.send(get("/")).await;
+        let ended = client.end().await;
+        assert!(!ended.reset, "{ended:?}");
+        assert_eq!(pod.bytes(), "");
+        // The listener goes on.
+        let stream = TlsClient::new(&[])
+            .connect(holdfast.address("https"), "app.example")
+            .await;
+        assert_eq!(Wire::new(stream).ask(get("/")).await.status(), 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_is_announced() {
+    within(async {
+        let pod = Pod::answering(OK).await;
+        let edge = crate::fixture::edge(", timeouts: {idle: 300ms}");
+        let holdfast = front_with(&edge, &[pod.address]).await;
+        let client = TlsClient::new(&["http/1.1"]);
+        // rustls makes an error of an end without close_notify.
+        let close = get("/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+        for bytes in [Some(close), Some(get("/")), None] {
+            let stream = client
+                .connect(holdfast.address("https"), "app.example")
+                .await;
+            let mut wire = Wire::new(stream);
+            if let Some(bytes) = &bytes {
+                assert_eq!(wire.ask(bytes).await.status(), 200);
+            }
+            let ended = wire.end().await;
+            assert!(!ended.reset, "{bytes:?}: {ended:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_never_shown() {
+    within(async {
+        let pair = pair(&["app.example"]);
+        let secret = pair.secret("default", "cert");
+        let pod = Pod::answering(OK).await;
+        let holdfast = Holdfast::start(&[
+            ("edge.yaml", EDGE),
+            ("secret.yaml", &secret),
+            ("app.yaml", &service("app", "", &[pod.address])),
+            ("a.yaml", &secured("a", "app.example", "cert")),
+        ])
+        .await;
+        let client = TlsClient::new(&[]);
+        assert_eq!(
+            client.presented(&holdfast, "app.example").await,
+            pair.certificate
+        );
+        // A second Secret with the key where it cannot be used, so that findings speak of it.
+        let broken = secret
+            .replace("tls.crt: ", "tls.crt: AAAA")
+            .replace("cert,", "broken,");
+        holdfast.write("broken.yaml", &broken).await;
+        holdfast
+            .write("b.yaml", &secured("b", "b.example", "broken"))
+            .await;
+        let mut shown = format!("{:?} {:?}", holdfast.app, holdfast.app.reports());
+        let admin = holdfast.app.admin_address().unwrap();
+        for path in [
+            "/",
+            "/routes",
+            "/findings",
+            "/metrics",
+            "/tunnels",
+            "/readyz",
+        ] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let mut wire = Wire::new(TcpStream::connect(admin).await.unwrap());
+            wire.send(request).await;
+            shown += &String::from_utf8_lossy(&wire.end().await.rest);
+        }
+        assert!(
+            shown.contains("default/broken"),
+            "the findings are shown: {shown}"
+        );
+        let der = pair.key.serialize_der();
+        let pem = pair.key.serialize_pem();
+        let line = pem.lines().nth(1).unwrap();
+        let bytes = |length: usize| format!("{:?}", &der[der.len() - length..]);
+        let bytes = bytes(8);
+        for secret in [line, "PRIVATE KEY", bytes.trim_matches(['[', ']'])] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+        assert!(!shown.contains(&STANDARD.encode(&pem)[..40]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_that_speak_tls_are_spoken_to_in_tls() {
+    within(async {
+        for protocol in ["https", "kubernetes.io/wss"] {
+            let names = Arc::new(Mutex::new(Vec::new()));
+            let mut server = Arc::unwrap_or_clone(pair(&["pod.example"]).server());
+            let resolver = Arc::clone(&server.cert_resolver);
+            server.cert_resolver = Arc::new(Recorder(resolver, Arc::clone(&names)));
+            let pod = Pod::serving_tls(Arc::new(server), |mut wire, _| async move {
+                while wire.message(Kind::Request).await.is_ok() {
+                    wire.send(OK).await;
+                }
+            })
+            .await;
+            let holdfast = Holdfast::start(&[
+                ("edge.yaml", EDGE),
+                ("app.yaml", &service("app", protocol, &[pod.address])),
+                ("ingress.yaml", &ingress("app", "app.example", "app")),
+            ])
+            .await;
+            let mut client = holdfast.client().await;
+            for _ in 0..3 {
+                assert_eq!(client.ask(get("/")).await.text(), "ok");
+            }
+            assert_eq!(pod.connections(), 1);
+            assert_eq!(*names.lock().unwrap(), [Some("app.example".to_owned())]);
+        }
+    })
+    .await;
+}
+
+#[derive(Debug)]
+struct Recorder(
+    Arc<dyn rustls::server::ResolvesServerCert>,
+    Arc<Mutex<Vec<Option<String>>>>,
+);
+
+impl rustls::server::ResolvesServerCert for Recorder {
+    fn resolve(
+        &self,
+        hello: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        self.1
+            .lock()
+            .unwrap()
+            .push(hello.server_name().map(str::to_owned));
+        self.0.resolve(hello)
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_speak_the_tls_it_should_is_502() {
+    within(async {
+        let pod = Pod::answering(OK).await;
+        let holdfast = Holdfast::start(&[
+            ("edge.yaml", EDGE),
+            ("app.yaml", &service("app", "https", &[pod.address])),
+            ("ingress.yaml", &ingress("app", "app.example", "app")),
+        ])
+        .await;
+        // The pod waits for a request that never ends: its end is the TLS handshake's deadline.
+        drop(pod);
+        let answer = holdfast.client().await.ask(get("/")).await;
+        crate::answers::assert_ours(&answer, 502, "pod_connect_failed");
+        let echo = Pod::serving(|mut wire, _| async move {
+            wire.send("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        })
+        .await;
+        let holdfast = Holdfast::start(&[
+            ("edge.yaml", EDGE),
+            ("app.yaml", &service("app", "https", &[echo.address])),
+            ("ingress.yaml", &ingress("app", "app.example", "app")),
+        ])
+        .await;
+        let answer = holdfast.client().await.ask(get("/")).await;
+        crate::answers::assert_ours(&answer, 502, "pod_connect_failed");
+    })
+    .await;
+}
