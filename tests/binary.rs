@@ -1,6 +1,7 @@
 //! The program itself: its signals, its exit codes, what it writes, and how much memory it takes.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)]
+#![allow(clippy::large_futures, clippy::panic, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub)]
 
 #[path = "proxy/harness.rs"]
 mod harness;

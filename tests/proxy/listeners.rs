@@ -7,7 +7,7 @@ use holdfast::proxy::listeners::Binding;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Holdfast, LIMIT, ingress, raw, service, soon};
-use crate::peers::{RawPod, TEXT, close, dial, frame, pair};
+use crate::peers::{RawPod, TEXT, close, dial, frame, handshake, pair, switching};
 
 const HOST: &str = "ws.example";
 
@@ -178,6 +178,34 @@ async fn a_removed_listener_lets_its_connections_go_in_good_order() {
         kept.0.send(&text).await;
         assert_eq!(kept.1.read(text.len()).await, text);
         no_route(stays).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_opens_after_its_listener_has_left_is_closed_too() {
+    limited(async {
+        let pod = RawPod::start().await;
+        let both = edge(&[http("stays", 80), http("goes", 81)]);
+        let holdfast = start(&pod, &both, false, Duration::from_millis(100)).await;
+        let mut client = dial(holdfast.address("goes"), false).await;
+        client.send(handshake(HOST, "").as_bytes()).await;
+        let mut server = pod.accept().await;
+        holdfast
+            .write("edge.yaml", &edge(&[http("stays", 80)]))
+            .await;
+        // Longer than the window.
+        assert!(client.is_silent(Duration::from_millis(400)).await);
+        let answer = switching("");
+        server.send(answer.as_bytes()).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(client.read(1).await);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        let goodbye = (1001, "listener removed".to_owned());
+        assert_eq!(client.close_frame().await, goodbye);
+        assert_eq!(server.close_frame().await, goodbye);
     })
     .await;
 }
