@@ -136,7 +136,7 @@ impl App {
             config.windows.drain,
         );
         let (control, told) = Control::new(
-            config.settings.clone(),
+            config.settings,
             Arc::clone(&proxy.registry),
             publisher,
             Arc::clone(&proxy.metrics),
@@ -145,7 +145,7 @@ impl App {
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
-        let updates = DirectorySource::start(config.manifests.clone(), stop.clone())?;
+        let updates = DirectorySource::start(config.manifests, stop.clone())?;
         let admin_address = admin.as_ref().map(Admin::address);
         let handles = observe::handles(&proxy, &told, &shutdown);
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());

@@ -1,6 +1,7 @@
 //! The program itself: its signals, its exit codes, what it writes, and how much memory it takes.
 
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)]
+#![allow(clippy::large_futures, clippy::panic, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub)]
 
 #[path = "proxy/harness.rs"]
 mod harness;
@@ -242,7 +243,7 @@ async fn a_line_is_written_for_each_request_and_each_websocket() {
         let mut running = Running::start(&pod, &["--drain-window", "0s"]).await;
         let address = running.at("http");
         let mut lines = Vec::new();
-        let nobody = b"GET /p?secret=1 HTTP/1.1\r\nHost: nobody.example\r\nUser-Agent: t\r\n\r\n";
+        let nobody = b"GET /p?secret=1 HTTP/1.1\r\nHost: nobody.example\r\nUser-Agent: t\r\nConnection: close\r\n\r\n";
         assert!(raw(address, nobody).await.contains(" 404 "));
         let refused = handshake(HOST, "").replace("Version: 13", "Version: 7");
         drop(request(address, false, &refused).await);
@@ -335,6 +336,7 @@ async fn a_log_that_nobody_reads_costs_lines_and_nothing_else() {
         let address = running.at("http");
         let (mut client, mut server) = pair(address, false, HOST, &pod).await;
         let request = b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n";
+        let last = b"GET / HTTP/1.1\r\nHost: nobody.example\r\nConnection: close\r\n\r\n";
         let mut rounds = 0;
         while running
             .metric("holdfast_access_log_dropped_lines_total")
@@ -349,8 +351,8 @@ async fn a_log_that_nobody_reads_costs_lines_and_nothing_else() {
                     let peer = dial(address, false).await;
                     let (mut from, mut to) = tokio::io::split(peer.stream);
                     let write = async {
-                        to.write_all(&request.repeat(REQUESTS)).await.unwrap();
-                        to.shutdown().await.unwrap();
+                        to.write_all(&request.repeat(REQUESTS - 1)).await.unwrap();
+                        to.write_all(last).await.unwrap();
                     };
                     let mut answers = Vec::new();
                     let (_, read) = tokio::join!(write, from.read_to_end(&mut answers));

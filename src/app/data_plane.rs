@@ -11,7 +11,12 @@ use crate::control::publish::{BindFailure, Publish};
 use crate::proxy::Proxy;
 use crate::proxy::listeners::Listeners;
 use crate::routing::{ListenerId, Snapshot};
-use crate::websocket::Cause;
+use crate::websocket::{Cause, TunnelInfo};
+
+/// How often tunnels of a listener that has left are looked for that opened after the drain
+/// window, and how many times: pods may take their time to answer a handshake.
+const LATE_TUNNELS: Duration = Duration::from_secs(1);
+const LATE_LOOKS: u32 = 300;
 
 /// Swaps snapshots in and reconciles listeners.
 #[derive(Debug)]
@@ -60,13 +65,13 @@ impl DataPlane {
             let tunnels = self.proxy.tunnels.clone();
             let window = self.drain;
             let drain = async move {
-                tunnels
-                    .drain(
-                        |tunnel| *tunnel.listener == listener,
-                        window,
-                        Cause::ListenerRemoved,
-                    )
-                    .await;
+                let left = |tunnel: &TunnelInfo| *tunnel.listener == listener;
+                tunnels.drain(left, window, Cause::ListenerRemoved).await;
+                // Some have their handshake under way when the window closes.
+                for _ in 0..LATE_LOOKS {
+                    tokio::time::sleep(LATE_TUNNELS).await;
+                    tunnels.end_where(left, Cause::ListenerRemoved);
+                }
             };
             // Not a task that the end of the process waits for: that drains all tunnels itself.
             let drain = self.runtime.spawn(drain).abort_handle();

@@ -272,6 +272,10 @@ async fn drive(
             if let Poll::Ready(result) = poll(cx, ending) {
                 return Poll::Ready(End::Served(result));
             }
+            // Its first bytes came just now.
+            if !ending && accepted.drain.has_begun() && clock.has_received() {
+                continue;
+            }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -93,6 +93,12 @@ impl Hop {
             port: HeaderValue::from(port),
         }
     }
+
+    /// Whether it is a connection to this port, with this protocol.
+    #[must_use]
+    pub fn is_to(&self, protocol: Protocol, port: u16) -> bool {
+        self.protocol == protocol && self.port == HeaderValue::from(port)
+    }
 }
 
 /// Makes a request's headers ready for the pod: hop-by-hop fields out, forwarding fields set.

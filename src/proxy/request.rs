@@ -131,6 +131,12 @@ impl Connection {
         let listener = snapshot
             .listeners
             .get(&*self.listener)
+            // The listener has left and its connections are being let go; what still comes on
+            // them is for whoever has the port now.
+            .or_else(|| {
+                let mut listeners = snapshot.listeners.values();
+                listeners.find(|listener| self.hop.is_to(listener.protocol, listener.port))
+            })
             .ok_or(refuse(Reason::NoHost))?;
         let route = match listener.hosts.find(target.host.as_deref(), &target.path) {
             Match::Route(route) => route,

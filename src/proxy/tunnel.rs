@@ -28,9 +28,8 @@ use super::pool::Pool;
 use super::request::{Connection, Plan};
 use super::stream::{ClientTransport, PodStream};
 use crate::balance::InFlight;
-use crate::routing::{RouteId, UpstreamId};
 use crate::websocket::handshake::Accept;
-use crate::websocket::{Outcome, Relay, RelayConfig, Traffic, TunnelInfo, relay};
+use crate::websocket::{Outcome, Relay, RelayConfig, Traffic, TunnelGuard, TunnelInfo, relay};
 
 /// How long an ending waits for a peer at each step: to reach a frame boundary, to answer a Close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,10 +40,9 @@ pub struct Handover {
     pod: PodStream,
     pod_prefix: Bytes,
     in_flight: InFlight<Pool>,
-    route: Arc<RouteId>,
-    upstream: Arc<UpstreamId>,
+    /// In the table from here on: whoever drains it misses no tunnel between two steps.
+    record: TunnelGuard,
     idle_timeout: Option<Duration>,
-    request_id: Box<str>,
     /// For the access log; `None` = no line is wanted.
     labels: Option<TunnelLabels>,
 }
@@ -102,14 +100,20 @@ pub async fn open(
         .websocket_handshakes
         .observe(began.elapsed());
     let endpoint = Arc::clone(forwarded.in_flight.endpoint());
+    let record = connection.proxy.tunnels.open(TunnelInfo {
+        route: Arc::clone(&plan.route.id),
+        listener: Arc::clone(&connection.listener),
+        upstream: Arc::clone(&plan.upstream.id),
+        endpoint: endpoint.address,
+        client: connection.hop.client,
+        request_id: Some(request_id),
+    });
     connection.hand_over(Handover {
         pod,
         pod_prefix,
         in_flight: forwarded.in_flight,
-        route: Arc::clone(&plan.route.id),
-        upstream: Arc::clone(&plan.upstream.id),
+        record,
         idle_timeout: plan.idle_timeout,
-        request_id,
         labels,
     });
     Ok(Forwarded {
@@ -130,21 +134,11 @@ pub fn spawn_tunnel(
         pod,
         pod_prefix,
         in_flight,
-        route,
-        upstream,
+        record,
         idle_timeout,
-        request_id,
         labels,
     } = handover;
     let proxy = &connection.proxy;
-    let record = proxy.tunnels.open(TunnelInfo {
-        route,
-        listener: Arc::clone(&connection.listener),
-        upstream,
-        endpoint: in_flight.endpoint().address,
-        client: connection.hop.client,
-        request_id: Some(request_id),
-    });
     let end = End {
         _in_flight: in_flight,
         line: labels.map(|labels| {

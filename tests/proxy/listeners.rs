@@ -7,7 +7,7 @@ use holdfast::proxy::listeners::Binding;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Holdfast, LIMIT, ingress, raw, service, soon};
-use crate::peers::{RawPod, TEXT, close, dial, frame, pair};
+use crate::peers::{RawPod, TEXT, close, dial, frame, handshake, pair, switching};
 
 const HOST: &str = "ws.example";
 
@@ -77,7 +77,11 @@ fn local(port: u16) -> SocketAddr {
 }
 
 async fn no_route(address: SocketAddr) {
-    let answer = raw(address, b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n").await;
+    let answer = raw(
+        address,
+        b"GET / HTTP/1.1\r\nHost: nobody.example\r\nConnection: close\r\n\r\n",
+    )
+    .await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
 
@@ -174,6 +178,34 @@ async fn a_removed_listener_lets_its_connections_go_in_good_order() {
         kept.0.send(&text).await;
         assert_eq!(kept.1.read(text.len()).await, text);
         no_route(stays).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_opens_after_its_listener_has_left_is_closed_too() {
+    limited(async {
+        let pod = RawPod::start().await;
+        let both = edge(&[http("stays", 80), http("goes", 81)]);
+        let holdfast = start(&pod, &both, false, Duration::from_millis(100)).await;
+        let mut client = dial(holdfast.address("goes"), false).await;
+        client.send(handshake(HOST, "").as_bytes()).await;
+        let mut server = pod.accept().await;
+        holdfast
+            .write("edge.yaml", &edge(&[http("stays", 80)]))
+            .await;
+        // Longer than the window.
+        assert!(client.is_silent(Duration::from_millis(400)).await);
+        let answer = switching("");
+        server.send(answer.as_bytes()).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(client.read(1).await);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        let goodbye = (1001, "listener removed".to_owned());
+        assert_eq!(client.close_frame().await, goodbye);
+        assert_eq!(server.close_frame().await, goodbye);
     })
     .await;
 }
@@ -297,20 +329,29 @@ async fn listeners_may_swap_ports_and_names() {
     .await;
 }
 
-/// What kube-proxies and probes do: connect all the time.
+/// Neither on new connections nor on those that have others' requests behind them.
 #[tokio::test]
 async fn nobody_is_refused_while_a_listener_is_renamed() {
     limited(async {
         let pod = RawPod::start().await;
         let [port] = free_ports().await;
         let holdfast = start(&pod, &edge(&[http("n0", port)]), true, Duration::ZERO).await;
+        // Routed, and answered by the proxy itself.
+        let routed = ingress("dead", "dead.example", "nobody");
+        holdfast.write("dead.yaml", &routed).await;
         let stop = tokio_util::sync::CancellationToken::new();
         let mut askers = tokio::task::JoinSet::new();
         for _ in 0..4 {
             let stop = stop.clone();
             askers.spawn(async move {
+                let one = "GET / HTTP/1.1\r\nHost: dead.example\r\n\r\n";
                 while !stop.is_cancelled() {
-                    no_route(local(port)).await;
+                    let last = "GET / HTTP/1.1\r\nHost: dead.example\r\nConnection: close\r\n\r\n";
+                    let all = one.repeat(19) + last;
+                    let answers = raw(local(port), all.as_bytes()).await;
+                    let all = answers.matches("HTTP/1.1 ").count();
+                    assert!(all > 0);
+                    assert_eq!(answers.matches("HTTP/1.1 503 ").count(), all, "{answers}");
                 }
             });
         }

@@ -3,8 +3,14 @@
 //! Each test is named after a behaviour, waits with [`harness::soon`] and never sleeps, and ends
 //! within [`harness::LIMIT`].
 
-#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
+#![allow(
+    clippy::large_futures,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub
+)]
 
+mod admin;
 mod answers;
 mod balance;
 mod bodies;

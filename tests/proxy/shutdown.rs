@@ -131,7 +131,7 @@ async fn readiness_fails_at_once_while_new_connections_are_still_served() {
         client.send(&close(true, 1001, "")).await;
         client.ended().await;
         assert_eq!(server.close_frame().await.0, 1001);
-        drop(server);
+        drop((client, server));
         assert!(!ended.is_finished());
         assert!(readiness(admin).await.starts_with("HTTP/1.1 503 "));
         serving
@@ -284,7 +284,7 @@ async fn a_websocket_whose_handshake_ends_after_the_window_is_closed_too() {
         assert_eq!(server.close_frame().await.0, 1001);
         client.send(&close(true, 1001, "")).await;
         client.ended().await;
-        drop(server);
+        drop((client, server));
         assert!(within("the end", ended).await.unwrap().clean);
     })
     .await;
