@@ -203,7 +203,7 @@ mod tests {
     fn own_work_is_counted_to_the_thread_that_did_it() {
         let pid = std::process::id();
         let before = CpuTime::of(&[pid]);
-        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let (hold, held) = std::sync::mpsc::sync_channel::<()>(1);
         let worker = std::thread::spawn(move || {
             let started = Instant::now();
             while started.elapsed() < Duration::from_millis(100) {}

@@ -39,11 +39,13 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 128;
 
+/// Boxed: a connection is several hundred bytes and is handed around with every request.
+type Idle = Vec<Box<PodConnection>>;
+
 /// Idle connections of one endpoint, the most recently used on top.
 #[derive(Default)]
 pub struct Pool {
-    /// Boxed: a connection is several hundred bytes, and is handed around with every request.
-    idle: Mutex<Vec<Box<PodConnection>>>,
+    idle: Mutex<Idle>,
 }
 
 /// An HTTP/1.1 connection to a pod.
@@ -126,7 +128,7 @@ impl Pool {
         self.len() == 0
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Box<PodConnection>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -245,7 +247,7 @@ impl PodConnection {
     /// The stream and what has been read from it behind the head, after a 101.
     #[must_use]
     pub fn into_stream(self: Box<Self>) -> (PodStream, Bytes) {
-        let parts = (*self).connection.into_parts();
+        let parts = self.connection.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
 

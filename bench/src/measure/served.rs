@@ -95,7 +95,10 @@ async fn time(client: &mut Reconnecting, directory: &Manifests, number: usize) -
         if started.elapsed() > LIMIT {
             bail!("{host} was not served within {LIMIT:?}");
         }
-        // The runtime's clock has steps of 1 ms. Nothing else runs on this thread now.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the runtime's clock has steps of 1 ms; nothing else runs on this thread"
+        )]
         std::thread::sleep(POLL);
     }
     Ok(started.elapsed())

@@ -80,6 +80,10 @@ impl Drop for Spawned {
         let _ = os::signal(self.pid(), libc::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "waits for a process in a destructor, which cannot await; has a deadline"
+            )]
             sleep(Duration::from_millis(5));
         }
         let _ = self.child.kill();
