@@ -17,6 +17,7 @@ mod bodies;
 mod changes;
 mod fields;
 mod fixture;
+mod handshakes;
 mod harness;
 mod http2;
 mod listeners;
