@@ -38,7 +38,7 @@ use self::error::ProxyError;
 use self::pool::Pool;
 use crate::balance::Registry;
 use crate::metrics::Metrics;
-use crate::routing::{Origin, RouteId, Snapshot};
+use crate::routing::{Origin, Snapshot};
 use crate::tls::{PodTls, ServerTls};
 use crate::websocket::TunnelTable;
 
@@ -106,14 +106,16 @@ impl Proxy {
 
     fn forget_routes(&self) {
         let snapshot = self.snapshot.load_full();
-        let routes: HashSet<&RouteId> = snapshot
+        // By object, not by route: counters are shown by object, and must not go back while it
+        // lives.
+        let origins: HashSet<&Origin> = snapshot
             .listeners
             .values()
             .flat_map(|listener| listener.hosts.routes())
-            .map(|route| &*route.id)
+            .map(|route| &*route.id.origin)
             .collect();
-        self.tunnels.forget_routes(|route| routes.contains(route));
-        let origins: HashSet<&Origin> = routes.iter().map(|route| &*route.origin).collect();
+        self.tunnels
+            .forget_routes(|route| origins.contains(&*route.origin));
         self.metrics.retain(|origin| origins.contains(origin));
     }
 }

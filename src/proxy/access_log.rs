@@ -213,8 +213,10 @@ fn write_all(mut queue: mpsc::Receiver<Entry>, mut output: BufWriter<impl Write>
 }
 
 fn write_line(output: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *output, line)?;
-    output.write_all(b"\n")
+    // Whole lines only: an error in the middle, such as a full disk, must not tear one.
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    output.write_all(&text)
 }
 
 // === the lines ===

@@ -14,6 +14,7 @@ mod admin;
 mod answers;
 mod balance;
 mod bodies;
+mod browser;
 mod changes;
 mod fields;
 mod fixture;
