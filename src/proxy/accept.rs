@@ -92,7 +92,6 @@ fn start(
     stream: TcpStream,
     client: std::net::SocketAddr,
 ) {
-    drop(stream.set_nodelay(true));
     if let Some(accepted) = accepted(proxy, owner) {
         proxy.tasks.spawn(accepted.serve(stream, client));
         return;

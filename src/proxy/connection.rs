@@ -34,8 +34,6 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 /// Longest request head and header list, in bytes; more is answered 431.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most fields in a request's head; more are answered 431.
-const MAX_FIELDS: usize = 128;
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
 /// Streams that a client may reset before we have looked at them (CVE-2023-44487).
@@ -139,7 +137,8 @@ impl Accepted {
             .half_close(false)
             .max_buf_size(MAX_HEAD)
             .max_header_size(MAX_HEAD)
-            .max_headers(MAX_FIELDS)
+            // No `max_headers`: hyper's own bound of 100 fields needs no allocation per head, any
+            // other does. More are answered 431.
             .serve_connection(TokioIo::new(stream), service);
         let end = {
             let mut graceful = false;

@@ -60,7 +60,9 @@ pub async fn forward(
         let idle = if pooled { endpoint.pool.take() } else { None };
         let mut connection = match idle {
             Some(connection) => connection,
-            None => match connect(proxy, plan, &endpoint).await {
+            // Boxed, as most requests do not connect, and every future that may hold this one would
+            // carry its size.
+            None => match Box::pin(connect(proxy, plan, &endpoint)).await {
                 Ok(connection) => connection,
                 Err(failed) => {
                     plan.counters.connect_failed();

@@ -7,22 +7,30 @@ use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use crate::routing::Protocol;
 
 /// Fields of one hop (RFC 9110 §7.6.1), and fields that a proxy must not pass on: `HTTP2-Settings`
-/// and `Upgrade` ask for other protocols, `Proxy` is read as an environment variable by CGI
-/// programs (CVE-2016-5385). `Transfer-Encoding` is hyper's to write. `Trailer` stays: it is
-/// end to end.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
+/// and `Upgrade` ask for other protocols. `Transfer-Encoding` is hyper's to write. `Trailer` stays:
+/// it is end to end.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "keep-alive"
+            | "proxy-connection"
+            | "http2-settings"
+    )
+}
 
-const PROXY: HeaderName = HeaderName::from_static("proxy");
+/// Fields of a request that end here. 100-continue is between the client and us: hyper answers it
+/// when the body is asked for. `Proxy` is read as an environment variable by CGI programs
+/// (CVE-2016-5385).
+fn ends_here(name: &str) -> bool {
+    is_hop_by_hop(name) || matches!(name, "expect" | "proxy") || is_forwarding(name.as_bytes())
+}
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -43,6 +51,13 @@ const NOT_NOMINABLE: [HeaderName; 5] = [
 
 /// Removes the fields of one hop, those that any `Connection` line names included.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove(headers, is_hop_by_hop);
+}
+
+/// Removes what a `Connection` line names, and the fields that `is_unwanted`. One walk over the
+/// names that are there: looking up each unwanted name costs ten hashes for a request that has
+/// none of them.
+fn remove(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     if headers.contains_key(header::CONNECTION) {
         // There may be several lines, and removing one ends the borrow: collect first.
         let nominated: Vec<HeaderName> = headers
@@ -67,7 +82,12 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    let unwanted: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_unwanted(name.as_str()))
+        .cloned()
+        .collect();
+    for name in unwanted {
         headers.remove(name);
     }
 }
@@ -115,15 +135,13 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
                 .any(|te| te.trim().eq_ignore_ascii_case("trailers"))
         })
     });
-    remove_hop_by_hop(headers);
-    remove_forwarding(headers);
+    remove(headers, ends_here);
+    // Growing once costs less than twice.
+    headers.reserve(8);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    // 100-continue is between the client and us: hyper answers it when the body is asked for.
-    headers.remove(header::EXPECT);
-    headers.remove(PROXY);
     headers.insert(X_REAL_IP, hop.address.clone());
     headers.insert(X_FORWARDED_FOR, hop.address.clone());
     headers.insert(
@@ -140,24 +158,15 @@ pub fn prepare_request(headers: &mut HeaderMap, hop: &Hop, request_id: &HeaderVa
 
 /// Makes the trailers of a request ready for the pod: some servers merge them with the head.
 pub fn prepare_trailers(trailers: &mut HeaderMap) {
-    remove_hop_by_hop(trailers);
-    remove_forwarding(trailers);
+    remove(trailers, ends_here);
 }
 
-/// Removes what a client says about where it comes from, in every spelling: to pods behind CGI or
-/// WSGI `X_Forwarded_For` and `X-Forwarded-For` are one variable.
-fn remove_forwarding(headers: &mut HeaderMap) {
-    let spoofed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_forwarding(name.as_str().as_bytes()))
-        .cloned()
-        .collect();
-    for name in spoofed {
-        headers.remove(name);
-    }
-}
-
+/// What a client says about where it comes from, in every spelling: to pods behind CGI or WSGI
+/// `X_Forwarded_For` and `X-Forwarded-For` are one variable.
 fn is_forwarding(name: &[u8]) -> bool {
+    if !matches!(name.first(), Some(b'f' | b'x')) {
+        return false;
+    }
     let starts_as = |field: &str| {
         name.get(..field.len()).is_some_and(|start| {
             let same = |(&a, b): (&u8, u8)| a == b || (a == b'_' && b == b'-');

@@ -240,6 +240,7 @@ fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         .with_interval(Duration::from_secs(15))
         .with_retries(4);
     socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -100,7 +100,7 @@ impl Connection {
             }
             Upgrade::WebSocket(accept) => {
                 let request = self.pod_request(parts, RequestBody::Empty, &id);
-                open(&self, &plan, request, &accept).await
+                Box::pin(open(&self, &plan, request, &accept)).await
             }
         };
         match result {
