@@ -40,15 +40,15 @@ fmt: ## Format the code
 .PHONY: bench
 bench: ## Install nginx and HAProxy, then measure the proxy side by side with them
 	bench/install-peers.sh
-	cargo build --release
-	cargo run --release -p holdfast-bench -- compare
+	cargo build --release -p holdfast -p holdfast-bench
+	target/release/holdfast-bench compare --json target/bench.json --markdown target/bench.md
 
 .PHONY: crds
 crds: ## Write crds/ anew from the types in src/api
 	@mkdir -p crds
-	cargo run --quiet -- crd > crds/holdfast.dev.yaml.new
-	mv crds/holdfast.dev.yaml.new crds/holdfast.dev.yaml
+	cargo run --quiet -- crd > crds/loadbalancer.yaml.new
+	mv crds/loadbalancer.yaml.new crds/loadbalancer.yaml
 
 .PHONY: check-generated
 check-generated: ## Fail if crds/ is not what the types in src/api give
-	cargo run --quiet -- crd | diff -u crds/holdfast.dev.yaml -
+	cargo run --quiet -- crd | diff -u crds/loadbalancer.yaml -
