@@ -159,7 +159,7 @@ async fn gather(mut parts: JoinSet<std::io::Result<Vec<Tunnel>>>) -> Result<Vec<
 /// Waits for `patience` after the closing, or until every proxy has given enough back.
 async fn given_back(scheme: &str, emptied: Vec<Emptied>, patience: Duration) -> Row {
     let seconds = patience.as_secs();
-    let name = format!("growth by {scheme} tunnels given back {seconds} s after closing");
+    let name = format!("growth by {scheme} tunnels given back within {seconds} s of closing");
     eprintln!("{name} …");
     let mut shares = BTreeMap::new();
     loop {
