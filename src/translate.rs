@@ -25,6 +25,7 @@ mod name;
 mod part;
 mod ports;
 mod service;
+mod sorted;
 pub(crate) mod tls;
 mod upstreams;
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Parts;
 use super::finding::{Finding, FindingSet, Notes, Reason};
 use super::part::{Claim, Contribution, ListenerSpec, Part, Seniority};
+use super::sorted::SortedSet;
 use super::upstreams::UpstreamUses;
 use crate::routing::{
     Certificate, CertificateTable, HostRoutes, HostTable, Listener, ListenerId, Origin, Protocol,
@@ -25,8 +26,8 @@ use crate::world::{Kind, ObjectKey, ObjectName};
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     members: BTreeSet<Seniority>,
-    claims: HashMap<Claim, BTreeSet<Seniority>>,
-    offers: HashMap<Arc<str>, BTreeSet<Seniority>>,
+    claims: HashMap<Claim, SortedSet<Seniority>>,
+    offers: HashMap<Arc<str>, SortedSet<Seniority>>,
     granted: Vec<Arc<ListenerSpec>>,
     groups: Vec<Group>,
     certificates: Arc<CertificateTable>,
@@ -200,7 +201,7 @@ impl Attached {
             .flatten()
             .filter_map(|seniority| {
                 let part = around.parts.get(&seniority.key())?;
-                Some((&**part, part.routes.get(claim)?.as_slice()))
+                Some((&**part, part.routes.find(claim)?.as_slice()))
             })
             .collect();
         let mut conflicts = Vec::new();

@@ -70,7 +70,7 @@ impl Builder<'_, '_> {
                     continue;
                 }
             };
-            self.part.routes.entry(claim.clone()).or_default();
+            self.part.routes.or_default(claim.clone());
             let paths = rule.http.iter().flat_map(|http| &http.paths);
             for (index, path) in paths.enumerate() {
                 self.path(&claim, path, &format!("{field}.http.paths[{index}]"));
@@ -156,8 +156,7 @@ impl Builder<'_, '_> {
         };
         self.part
             .routes
-            .entry(claim.clone())
-            .or_default()
+            .or_default(claim.clone())
             .push(contribution);
     }
 

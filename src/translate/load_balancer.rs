@@ -282,11 +282,7 @@ impl Builder<'_, '_> {
                 listeners: listeners.clone(),
                 field: field.to_owned(),
             };
-            self.part
-                .routes
-                .entry(claim)
-                .or_default()
-                .push(contribution);
+            self.part.routes.or_default(claim).push(contribution);
         }
     }
 

@@ -1,10 +1,11 @@
 //! What one object contributes to the routing table, and what it depends on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::finding::Finding;
+use super::sorted::{SortedMap, SortedSet};
 use crate::routing::{Certificate, Protocol, Route, Timeouts, WebSocketPolicy};
 use crate::world::{Kind, Metadata, ObjectKey, ObjectName};
 
@@ -15,14 +16,14 @@ pub(super) struct Part {
     /// The load balancer it belongs to; `None` if it is not ours or cannot be served.
     pub(super) load_balancer: Option<ObjectName>,
     /// Routes by what they claim. A claim without routes is a host without paths (404).
-    pub(super) routes: BTreeMap<Claim, Vec<Contribution>>,
+    pub(super) routes: SortedMap<Claim, Vec<Contribution>>,
     /// Certificates by server name, exact or `*.suffix`.
     pub(super) certificates: BTreeMap<Arc<str>, Offer>,
     /// Listeners, of a LoadBalancer only.
     pub(super) listeners: Vec<Arc<ListenerSpec>>,
     pub(super) findings: Vec<Finding>,
     /// The objects that it names, whether they exist or not.
-    pub(super) uses: BTreeSet<ObjectKey>,
+    pub(super) uses: SortedSet<ObjectKey>,
 }
 
 impl Part {
@@ -30,11 +31,11 @@ impl Part {
         Self {
             seniority,
             load_balancer: None,
-            routes: BTreeMap::new(),
+            routes: SortedMap::default(),
             certificates: BTreeMap::new(),
             listeners: Vec::new(),
             findings: Vec::new(),
-            uses: BTreeSet::new(),
+            uses: SortedSet::default(),
         }
     }
 }
