@@ -139,11 +139,15 @@ impl Builder<'_, '_> {
         backend: Backend,
         field: String,
     ) {
+        let declared_path = match &path {
+            Some(path) if *path.value == *declared_path => Arc::clone(&path.value),
+            _ => declared_path.into(),
+        };
         let route = Route {
             id: Arc::new(RouteId {
                 origin: Arc::clone(&self.origin),
                 host: claim.host(),
-                path: declared_path.into(),
+                path: declared_path,
             }),
             path,
             backends: Box::new([backend]),
@@ -154,10 +158,12 @@ impl Builder<'_, '_> {
             listeners: None,
             field,
         };
-        self.part
-            .routes
-            .or_default(claim.clone())
-            .push(contribution);
+        let contributions = self.part.routes.or_default(claim.clone());
+        if contributions.is_empty() {
+            // Most hosts have one path.
+            contributions.reserve_exact(1);
+        }
+        contributions.push(contribution);
     }
 
     fn backend(&mut self, declared: &IngressBackend, field: &str) -> Backend {
