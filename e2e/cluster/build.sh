@@ -1,0 +1,47 @@
+#!/bin/sh
+# Builds the programs of a Kubernetes control plane and of a node, and Helm, from their Go modules,
+# and prints the folder that holds them. Built once for each go.sum and kept outside the checkout.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${HOLDFAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/holdfast}
+
+# build MODULE PACKAGE...: the folder's programs, under a name that changes with its go.sum.
+build() {
+    module=$1
+    shift
+    key=$(cat "$here/$module/go.mod" "$here/$module/go.sum" "$here/build.sh" | sha256sum | cut -c1-16)
+    out=$cache/$module-$key
+    for package in "$@"; do
+        program=${package##*/}
+        # The name of etcd's package is that of its module's version.
+        [ "$package" = go.etcd.io/etcd/server/v3 ] && program=etcd
+        [ -x "$out/$program" ] && continue
+        mkdir -p "$out"
+        echo "building $program" >&2
+        (cd "$here/$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" \
+            -o "$out/.$program.$$" "$package")
+        # Only whole programs ever bear the final name.
+        mv "$out/.$program.$$" "$out/$program"
+    done
+    echo "$out"
+}
+
+version=$(sed -n 's/^require k8s.io\/kubernetes \(v[0-9.]*\)$/\1/p; s/^\tk8s.io\/kubernetes \(v[0-9.]*\)$/\1/p' \
+    "$here/control-plane/go.mod" | head -n 1)
+minor=${version#v1.}
+minor=${minor%%.*}
+component=k8s.io/component-base/version
+# Without these the programs say that they are v0.0.0, and clients warn of the difference.
+flags="-s -w -X $component.gitVersion=$version -X $component.gitMajor=1 -X $component.gitMinor=$minor"
+build control-plane \
+    k8s.io/kubernetes/cmd/kube-apiserver \
+    k8s.io/kubernetes/cmd/kube-controller-manager \
+    k8s.io/kubernetes/cmd/kube-scheduler \
+    k8s.io/kubernetes/cmd/kube-proxy \
+    k8s.io/kubernetes/cmd/kubelet \
+    k8s.io/kubernetes/cmd/kubectl \
+    go.etcd.io/etcd/server/v3
+
+flags="-s -w"
+build helm helm.sh/helm/v3/cmd/helm
