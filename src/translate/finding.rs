@@ -82,6 +82,9 @@ pub enum Reason {
     ServiceNotFound,
     SpecInvalid,
     Unsupported,
+    WriteFailed,
+    WriteForbidden,
+    WriteRefused,
 }
 
 impl Reason {
@@ -110,6 +113,9 @@ impl Reason {
             Self::ServiceNotFound => "ServiceNotFound",
             Self::SpecInvalid => "SpecInvalid",
             Self::Unsupported => "Unsupported",
+            Self::WriteFailed => "WriteFailed",
+            Self::WriteForbidden => "WriteForbidden",
+            Self::WriteRefused => "WriteRefused",
         }
     }
 }
