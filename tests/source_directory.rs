@@ -8,7 +8,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use holdfast::source::{DirectorySource, SourceProblem, Update, read_once};
+use holdfast::source::{DirectorySource, Update, read_once};
+use holdfast::translate::report::{Report, Subject};
 use holdfast::translate::finding::{Reason, Severity};
 use holdfast::world::{Delta, Kind, Object, ObjectKey, World};
 use tempfile::TempDir;
@@ -64,11 +65,11 @@ impl Fixture {
 struct Follow {
     updates: Receiver<Update>,
     world: World,
-    problems: Vec<SourceProblem>,
+    problems: Vec<Report>,
     /// Every port each Service was seen with, `None` for its absence.
     history: BTreeMap<String, Vec<Option<i32>>>,
     /// Every problem that ever was.
-    complaints: Vec<SourceProblem>,
+    complaints: Vec<Report>,
     synced: bool,
     _stop: DropGuard,
 }
@@ -109,7 +110,7 @@ impl Follow {
                 .deltas
                 .iter()
                 .map(|delta| match delta {
-                    Delta::Reset(kind, _) => *kind,
+                    Delta::Reset(scope, _) => scope.kind,
                     other => panic!("{other:?} before everything was listed"),
                 })
                 .collect();
