@@ -13,6 +13,7 @@ signal() {
 }
 alive() {
     # A process that was killed and not yet reaped has no command line.
+    # shellcheck disable=SC2016
     in_node sh -c 'grep -q kube-apiserver "/proc/$(cat /run/kube-apiserver.pid)/cmdline"' 2>/dev/null
 }
 
@@ -21,7 +22,7 @@ stop)
     alive || exit 0
     signal TERM
     # It waits for long requests to end; tests need not.
-    for _ in $(seq 25); do
+    for _ in $(seq 10); do
         alive || exit 0
         sleep 0.2
     done
