@@ -4,6 +4,7 @@
 #   apiserver.sh stop               ends it: connections are closed, new ones refused
 #   apiserver.sh start [FLAG...]    starts it, with more flags, and returns when it is ready
 #   apiserver.sh freeze | thaw      halts it: connections stay open and nothing is said on them
+#   apiserver.sh cut                resets all its connections, and with them every watch
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/settings.sh"
@@ -36,6 +37,7 @@ start)
     ;;
 freeze) signal STOP ;;
 thaw) signal CONT ;;
+cut) in_network ss --kill --no-header --tcp --numeric 'sport = :6443' >/dev/null ;;
 *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
