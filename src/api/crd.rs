@@ -65,8 +65,10 @@ fn tidy(schema: &mut Value) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = unwrap_lines(text);
     }
-    if let Some(items) = schema.get_mut("items") {
-        tidy(items);
+    for key in ["items", "additionalProperties"] {
+        if let Some(values) = schema.get_mut(key) {
+            tidy(values);
+        }
     }
     schema
         .get_mut("properties")
