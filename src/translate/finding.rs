@@ -88,6 +88,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The least in order.
+    const FIRST: Self = Self::BindFailed;
+
     /// The name, as shown and as a metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -197,6 +200,22 @@ impl FindingSet {
                 }
             }
         }
+    }
+
+    /// Those about one object, in order.
+    pub(super) fn of<'a>(&'a self, object: &'a ObjectKey) -> impl Iterator<Item = &'a Finding> {
+        // The least finding about the object: findings are in order of their objects.
+        let first = Finding {
+            object: object.clone(),
+            severity: Severity::Error,
+            reason: Reason::FIRST,
+            field: String::new(),
+            message: String::new(),
+        };
+        self.counts
+            .range(first..)
+            .map(|(finding, _)| finding)
+            .take_while(move |finding| finding.object == *object)
     }
 
     pub(super) fn to_vec(&self) -> Vec<Finding> {
