@@ -30,7 +30,7 @@ use crate::source::Update;
 use crate::translate::finding::Finding;
 use crate::translate::report::Report;
 use crate::translate::{Settings, Translator, endpoint_finding, endpoints};
-use crate::world::{Change, Kind, ObjectKey, ObjectName, World};
+use crate::world::{Change, Kind, ObjectKey, ObjectName, Scope, World};
 
 /// Longest wait between two rebuilds.
 pub const MAX_HOLD: Duration = Duration::from_millis(20);
@@ -42,6 +42,8 @@ const BIND_RETRY: Duration = Duration::from_secs(2);
 pub struct Told {
     /// All current findings and problems of the source.
     pub reports: Arc<ArcSwap<Vec<Report>>>,
+    /// What the source has not listed yet. Nothing is published before everything is.
+    pub unlisted: Arc<ArcSwap<Vec<Scope>>>,
     /// How many snapshots have been published; above 0 the process may say that it is ready.
     pub generation: watch::Receiver<u64>,
 }
@@ -70,6 +72,7 @@ pub struct Control<P, L> {
     /// What is to be written to the API server, where there is one.
     outcome: Option<Outcome>,
     reports: Arc<ArcSwap<Vec<Report>>>,
+    unlisted: Arc<ArcSwap<Vec<Scope>>>,
     generation: watch::Sender<u64>,
 }
 
@@ -84,8 +87,10 @@ impl<P: Default, L: Publish> Control<P, L> {
     ) -> (Self, Told) {
         let reports = Arc::new(ArcSwap::default());
         let (sender, generation) = watch::channel(0);
+        let unlisted = Arc::new(ArcSwap::default());
         let told = Told {
             reports: Arc::clone(&reports),
+            unlisted: Arc::clone(&unlisted),
             generation,
         };
         let control = Self {
@@ -104,6 +109,7 @@ impl<P: Default, L: Publish> Control<P, L> {
             unbound: Vec::new(),
             outcome: None,
             reports,
+            unlisted,
             generation: sender,
         };
         (control, told)
@@ -163,7 +169,10 @@ impl<P: Default, L: Publish> Control<P, L> {
     /// Takes an update into the world. Endpoints are served from here on.
     fn absorb(&mut self, update: Update) {
         self.problems = update.problems;
-        self.is_synced |= update.is_synced;
+        if !self.is_synced {
+            self.is_synced = update.unlisted.is_empty();
+            self.unlisted.store(Arc::new(update.unlisted));
+        }
         let mut services: BTreeSet<ObjectName> = BTreeSet::new();
         for delta in update.deltas {
             for change in self.world.apply(delta) {

@@ -61,6 +61,7 @@ impl fmt::Display for Severity {
     reason = "the names are the documentation; messages say the rest"
 )]
 pub enum Reason {
+    AccessDenied,
     BindFailed,
     CertificateConflict,
     CertificateInvalid,
@@ -69,6 +70,7 @@ pub enum Reason {
     DuplicateObject,
     HostInvalid,
     KeyMismatch,
+    KindNotServed,
     ListenerNotFound,
     ManifestInvalid,
     ManifestUnreadable,
@@ -82,6 +84,7 @@ pub enum Reason {
     ServiceNotFound,
     SpecInvalid,
     Unsupported,
+    WatchFailed,
 }
 
 impl Reason {
@@ -92,6 +95,7 @@ impl Reason {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::AccessDenied => "AccessDenied",
             Self::BindFailed => "BindFailed",
             Self::CertificateConflict => "CertificateConflict",
             Self::CertificateInvalid => "CertificateInvalid",
@@ -100,6 +104,7 @@ impl Reason {
             Self::DuplicateObject => "DuplicateObject",
             Self::HostInvalid => "HostInvalid",
             Self::KeyMismatch => "KeyMismatch",
+            Self::KindNotServed => "KindNotServed",
             Self::ListenerNotFound => "ListenerNotFound",
             Self::ManifestInvalid => "ManifestInvalid",
             Self::ManifestUnreadable => "ManifestUnreadable",
@@ -113,6 +118,7 @@ impl Reason {
             Self::ServiceNotFound => "ServiceNotFound",
             Self::SpecInvalid => "SpecInvalid",
             Self::Unsupported => "Unsupported",
+            Self::WatchFailed => "WatchFailed",
         }
     }
 }

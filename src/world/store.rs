@@ -35,11 +35,14 @@ impl World {
         match delta {
             Delta::Apply(object) => self.insert(object).into_iter().collect(),
             Delta::Delete(key) => self.remove(&key).into_iter().collect(),
-            Delta::Reset(scope, objects) => {
+            Delta::Reset(scope, objects, unreadable) => {
                 let mut gone: BTreeSet<ObjectName> = self
                     .names(scope.kind)
                     .filter(|name| scope.contains(name))
                     .collect();
+                for name in &unreadable {
+                    gone.remove(name);
+                }
                 let mut changes = Vec::new();
                 for object in objects {
                     gone.remove(&object.meta().name);
