@@ -24,12 +24,14 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::data_plane::DataPlane;
 use crate::admin::Admin;
 use crate::balance::Registry;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::{Control, Told};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -37,7 +39,7 @@ use crate::proxy::access_log::AccessLog;
 use crate::proxy::listeners::Listeners;
 use crate::routing::{ListenerId, Snapshot};
 use crate::shutdown::{Shutdown, Windows};
-use crate::source::DirectorySource;
+use crate::source::{DirectorySource, Update};
 use crate::tls::self_signed::self_signed;
 use crate::tls::{PodTls, ServerTls};
 use crate::translate::report::Report;
@@ -94,7 +96,7 @@ impl App {
     /// listeners are when [`App::ready`] does.
     ///
     /// # Errors
-    /// A directory that cannot be read, an admin port that cannot be bound, or a system without
+    /// A directory that cannot be read, credentials that cannot be used, an admin port that cannot be bound, or a system without
     /// threads or random numbers.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let data = tokio::runtime::Builder::new_multi_thread()
@@ -145,15 +147,21 @@ impl App {
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
-        let updates = DirectorySource::start(config.manifests, stop.clone())?;
         let admin_address = admin.as_ref().map(Admin::address);
         let handles = observe::handles(&proxy, &told, &shutdown);
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
-        // Last of what can fail: a runtime may not be dropped where others are polled.
+        // A runtime may not be dropped where others are polled.
         let control_runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the control plane")?;
+        let updates = match start_source(config.source, &control_runtime, stop.clone()) {
+            Ok(updates) => updates,
+            Err(error) => {
+                control_runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
@@ -284,6 +292,22 @@ impl App {
         self.data.stop();
         self.proxy.access_log.flush(LOG_DEADLINE);
     }
+}
+
+/// Starts the source; an API server is watched on the control plane's runtime.
+fn start_source(
+    source: Source,
+    control: &Runtime,
+    stop: CancellationToken,
+) -> anyhow::Result<mpsc::Receiver<Update>> {
+    Ok(match source {
+        Source::Directory(path) => DirectorySource::start(path, stop)?,
+        Source::Cluster(cluster) => {
+            let _on_control = control.enter();
+            let client = cluster.server.client()?;
+            cluster.start(client, stop)
+        }
+    })
 }
 
 /// Tests and callers that fail half-way leave no thread behind.

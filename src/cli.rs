@@ -75,9 +75,14 @@ pub struct Demo {
 /// Flags of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Read Kubernetes objects from the YAML files of this directory, and follow their changes.
+    /// Read Kubernetes objects from the YAML files of this directory, and follow their changes. By
+    /// default the API server is watched: that of the kubeconfig, else that of the pod.
     #[arg(long, value_name = "DIR", env = "HOLDFAST_MANIFESTS")]
-    pub manifests: PathBuf,
+    pub manifests: Option<PathBuf>,
+    /// Watch these namespaces only, and nothing outside of namespaces. No rights beyond them are
+    /// needed then.
+    #[arg(long, value_name = "NAMESPACE", env = "HOLDFAST_NAMESPACE", value_delimiter = ',', value_parser = namespace, conflicts_with = "manifests")]
+    pub namespace: Vec<String>,
     /// Address of the admin port: health, metrics, JSON.
     #[arg(
         long,
@@ -198,4 +203,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<GatewayDuration>()
         .map(|duration| duration.0)
         .map_err(|error| error.to_string())
+}
+
+/// A name as namespaces have it (RFC 1123 label), or nothing.
+fn namespace(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name = text.len() <= 63
+        && text.bytes().all(allowed)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of a namespace".to_owned())
+    }
 }

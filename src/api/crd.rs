@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions, generated from the types.
 
 use kube::CustomResourceExt as _;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::LoadBalancer;
 
@@ -29,6 +29,10 @@ pub fn crd_yaml() -> Result<String, CrdError> {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);
+                schema["x-kubernetes-validations"] = json!([{
+                    "rule": "!has(self.spec.exposure) || self.spec.exposure != 'Service' || size(self.metadata.name) <= 63",
+                    "message": "the name of a load balancer that owns a Service has at most 63 characters, as it is a label of the Service",
+                }]);
             }
         }
     }
@@ -61,8 +65,10 @@ fn tidy(schema: &mut Value) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = unwrap_lines(text);
     }
-    if let Some(items) = schema.get_mut("items") {
-        tidy(items);
+    for key in ["items", "additionalProperties"] {
+        if let Some(values) = schema.get_mut(key) {
+            tidy(values);
+        }
     }
     schema
         .get_mut("properties")

@@ -14,6 +14,7 @@ use crate::demo::Pods;
 use crate::proxy::listeners::Binding;
 use crate::routing::ListenerId;
 use crate::shutdown::{Signals, Windows};
+use crate::source::{ApiServer, ClusterSource};
 use crate::telemetry;
 
 /// Runs the controller until a signal.
@@ -23,6 +24,7 @@ use crate::telemetry;
 pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
     let Run {
         manifests,
+        mut namespace,
         admin,
         bind_address,
         any_port,
@@ -32,7 +34,16 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
         drain_grace,
         logging,
     } = run;
-    let mut config = Config::new(manifests);
+    let runtime = waiting_runtime()?;
+    let mut config = match manifests {
+        Some(directory) => Config::new(directory),
+        None => {
+            let server = runtime.block_on(ApiServer::infer())?;
+            // An empty environment variable is an empty name.
+            namespace.retain(|name| !name.is_empty());
+            Config::cluster(ClusterSource::new(server, namespace))
+        }
+    };
     config.admin = Some(admin);
     config.binding = Binding {
         address: bind_address,
@@ -47,7 +58,7 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
         grace: drain_grace,
     };
     start_logs(&mut config, &logging)?;
-    waiting_runtime()?.block_on(async {
+    runtime.block_on(async {
         let mut signals = Signals::install()?;
         let app = App::start(config)?;
         if let Some(admin) = app.admin_address() {
