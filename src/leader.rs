@@ -7,6 +7,7 @@
 //! ```
 
 pub mod agenda;
+pub mod crd;
 pub mod events;
 pub mod lease;
 pub mod notices;
@@ -23,12 +24,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use agenda::{Agenda, Aspect, Matter, Write};
+pub use crd::{CrdNotApplied, apply_crd};
 pub use events::EventSettings;
 pub use lease::LeaseSettings;
 pub use notices::Notice;
@@ -91,7 +92,7 @@ pub struct Leads {
     /// Whether this replica leads.
     pub leading: watch::Receiver<bool>,
     /// What keeps it from writing.
-    pub problems: Arc<ArcSwap<Vec<Report>>>,
+    pub problems: watch::Receiver<Arc<Vec<Report>>>,
     /// Where the admin ports of all replicas are, this one's included.
     pub peers: watch::Sender<Vec<SocketAddr>>,
     /// Open tunnels on all of them by listener (`NAMESPACE/LOADBALANCER/LISTENER`), as of the last
@@ -147,14 +148,14 @@ impl Leader {
             &self.metrics,
         );
         let leading = || self.leading.subscribe();
-        let work = async {
+        let work = Box::pin(async {
             tokio::join!(
                 election.run(),
                 writer.run(leading()),
                 events.run(leading()),
                 peers::run(&settings.peers, &self.peers, leading(), &self.tunnels),
             )
-        };
+        });
         // Writes under way end here: they are dropped before the Lease is anybody else's.
         stop.run_until_cancelled(work).await;
         drop(tokio::time::timeout(RESIGN_DEADLINE, election.resign()).await);

@@ -1,9 +1,10 @@
 //! What keeps the leader from writing, as reports: one for each reason, however many writes wait.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::agenda::{Aspect, Matter};
 use super::server::Failure;
@@ -20,7 +21,7 @@ const MAX_REFUSED: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     state: Mutex<State>,
-    reports: Arc<ArcSwap<Vec<Report>>>,
+    reports: watch::Sender<Arc<Vec<Report>>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,8 +41,8 @@ enum Topic {
 
 impl Problems {
     /// All there are, for whoever shows them.
-    pub(super) fn reports(&self) -> Arc<ArcSwap<Vec<Report>>> {
-        Arc::clone(&self.reports)
+    pub(super) fn reports(&self) -> watch::Receiver<Arc<Vec<Report>>> {
+        self.reports.subscribe()
     }
 
     /// A request about a resource such as `ingresses/status` has failed.
@@ -155,26 +156,16 @@ impl Problems {
     }
 
     fn put(&self, mut state: MutexGuard<'_, State>, topic: Topic, report: Report) {
-        if state.reports.get(&topic) == Some(&report) {
-            return;
-        }
         // The words of an error may differ from time to time; that is no news.
-        if !state.reports.contains_key(&topic) {
-            tracing::warn!("{report}");
+        if let Entry::Vacant(place) = state.reports.entry(topic) {
+            place.insert(report);
+            self.publish(&state);
         }
-        state.reports.insert(topic, report);
-        self.publish(&state);
     }
 
     fn drop(&self, mut state: MutexGuard<'_, State>, is_over: impl Fn(&Topic) -> bool) {
         let before = state.reports.len();
-        state.reports.retain(|topic, report| {
-            let over = is_over(topic);
-            if over {
-                tracing::info!("resolved: {report}");
-            }
-            !over
-        });
+        state.reports.retain(|topic, _| !is_over(topic));
         if state.reports.len() < before {
             self.publish(&state);
         }
@@ -183,7 +174,7 @@ impl Problems {
     fn publish(&self, state: &State) {
         let mut reports: Vec<Report> = state.reports.values().cloned().collect();
         reports.sort();
-        self.reports.store(Arc::new(reports));
+        self.reports.send_replace(Arc::new(reports));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -209,13 +209,10 @@ impl<'a> Writer<'a> {
             Err(Failure::Unavailable { .. }) => "unavailable",
         };
         self.metrics.leader.wrote(kind, outcome);
-        let failure = match result {
-            Ok(_) => {
-                self.problems.succeeded(resource);
-                self.agenda.done(&turn.matter);
-                return;
-            }
-            Err(failure) => failure,
+        let Err(failure) = result else {
+            self.problems.succeeded(resource);
+            self.agenda.done(&turn.matter);
+            return;
         };
         tracing::debug!(kind, object = %turn.matter.object, error = %failure, "write failed");
         let settings = &self.settings;
