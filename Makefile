@@ -56,7 +56,7 @@ image: ## Build the container image with Docker or buildah
 
 .PHONY: e2e
 e2e: ## Run the tests on a Kubernetes cluster made for them, as root
-	timeout --verbose --foreground --kill-after=60s $(E2E_TIME_LIMIT) e2e/run.sh
+	timeout --verbose --foreground --kill-after=2m $(E2E_TIME_LIMIT) e2e/run.sh
 
 .PHONY: e2e-up
 e2e-up: ## Bring the tests' cluster up and leave it up, as root
