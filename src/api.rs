@@ -5,6 +5,8 @@
 pub mod crd;
 pub mod duration;
 pub mod load_balancer;
+pub mod service_template;
+pub mod status;
 
 pub use crd::{CrdError, crd_yaml};
 pub use duration::GatewayDuration;
@@ -13,8 +15,26 @@ pub use load_balancer::{
     Protocol, Rule, RuleTimeouts, SecretRef, ServicePort, Timeouts, Tls, WebSocket,
 };
 
+pub use service_template::{
+    ExternalTrafficPolicy, IpFamily, IpFamilyPolicy, ServiceTemplate, ServiceType,
+};
+pub use status::{
+    Address, AddressType, Condition, ConditionStatus, Effective, ListenerStatus, LoadBalancerStatus,
+};
+
 /// The API group of our resources and the prefix of our annotations.
 pub const GROUP: &str = "holdfast.dev";
+
+/// Who we are in `metadata.managedFields`: the field manager of server-side apply.
+pub const FIELD_MANAGER: &str = "holdfast";
+
+/// On a LoadBalancer that owns a Service: it goes only after the Service has gone.
+pub const FINALIZER: &str = "holdfast.dev/owned-service";
+
+/// Labels of an owned Service: the LoadBalancer that owns it.
+pub const OWNER_NAMESPACE_LABEL: &str = "holdfast.dev/load-balancer-namespace";
+/// See [`OWNER_NAMESPACE_LABEL`].
+pub const OWNER_NAME_LABEL: &str = "holdfast.dev/load-balancer-name";
 
 /// `spec.controller` of the IngressClasses that are ours.
 pub const CONTROLLER: &str = "holdfast.dev/ingress-controller";

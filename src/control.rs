@@ -24,11 +24,11 @@ use self::publish::{BindFailure, Publish};
 use crate::balance::Registry;
 use crate::metrics::Metrics;
 use crate::routing::UpstreamId;
-use crate::source::{SourceProblem, Update};
+use crate::source::Update;
 use crate::translate::finding::Finding;
 use crate::translate::report::Report;
 use crate::translate::{Settings, Translator, endpoint_finding, endpoints};
-use crate::world::{Change, Delta, Kind, ObjectKey, ObjectName, World};
+use crate::world::{Change, Kind, ObjectKey, ObjectName, World};
 
 /// Longest wait between two rebuilds.
 pub const MAX_HOLD: Duration = Duration::from_millis(20);
@@ -53,14 +53,15 @@ pub struct Control<P, L> {
     publisher: L,
     metrics: Arc<Metrics>,
 
-    synced: BTreeSet<Kind>,
+    /// Whether every kind has been listed: a half-known world would answer 404 for what exists.
+    is_synced: bool,
     /// Objects that have changed since the last rebuild, and since when.
     pending: Vec<ObjectKey>,
     noticed: Option<Instant>,
     /// No rebuild before this time.
     hold_until: Instant,
 
-    problems: Vec<SourceProblem>,
+    problems: Vec<Report>,
     findings: Vec<Finding>,
     without_endpoints: BTreeMap<Arc<UpstreamId>, Finding>,
     unbound: Vec<BindFailure>,
@@ -89,7 +90,7 @@ impl<P: Default, L: Publish> Control<P, L> {
             registry,
             publisher,
             metrics,
-            synced: BTreeSet::new(),
+            is_synced: false,
             pending: Vec::new(),
             noticed: None,
             hold_until: Instant::now(),
@@ -139,16 +140,15 @@ impl<P: Default, L: Publish> Control<P, L> {
     /// Takes an update into the world. Endpoints are served from here on.
     fn absorb(&mut self, update: Update) {
         self.problems = update.problems;
+        self.is_synced |= update.is_synced;
         let mut services: BTreeSet<ObjectName> = BTreeSet::new();
         for delta in update.deltas {
-            if let Delta::Reset(kind, _) = &delta {
-                self.synced.insert(*kind);
-            }
             for change in self.world.apply(delta) {
                 match change {
                     Change::Endpoints {
                         services: changed, ..
                     } => services.extend(changed),
+                    Change::Status(_) => {}
                     Change::Object(key) => {
                         // A port may have another name now, by which slices are searched.
                         if key.kind == Kind::Service {
@@ -172,18 +172,12 @@ impl<P: Default, L: Publish> Control<P, L> {
     }
 
     fn is_due(&self) -> bool {
-        !self.pending.is_empty() && self.is_synced()
-    }
-
-    /// Nothing is published before every kind has been listed: a half-known world would answer
-    /// 404 for what exists.
-    fn is_synced(&self) -> bool {
-        self.synced.len() == Kind::ALL.len()
+        !self.pending.is_empty() && self.is_synced
     }
 
     fn rebuild(&mut self) {
         let first = *self.generation.borrow() == 0;
-        if !self.is_synced() || (self.pending.is_empty() && !first) {
+        if !self.is_synced || (self.pending.is_empty() && !first) {
             return;
         }
         let began = Instant::now();
@@ -230,7 +224,7 @@ impl<P: Default, L: Publish> Control<P, L> {
             .chain(self.without_endpoints.values())
             .map(Report::from)
             .chain(unbound.map(|finding| Report::from(&finding)))
-            .chain(self.problems.iter().map(Report::from))
+            .chain(self.problems.iter().cloned())
             .collect();
         reports.sort();
         reports.dedup();

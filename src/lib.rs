@@ -20,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod inspect;
+pub mod leader;
 pub mod metrics;
 pub mod proxy;
 pub mod routing;

@@ -22,13 +22,28 @@ mod watch;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use crate::translate::finding::{Reason, Severity};
 use crate::translate::report::{Report, Subject};
-use crate::world::{Object, ObjectKey};
+use crate::world::{Delta, Object, ObjectKey};
 
-pub use directory::{DirectorySource, SourceError, Update};
+pub use directory::{DirectorySource, SourceError};
 pub use manifest::Manifest;
+
+/// What a source says at one time.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// What changed. Each scope begins with a `Reset`.
+    pub deltas: Vec<Delta>,
+    /// All problems of the source that there are now.
+    pub problems: Vec<Report>,
+    /// Whether everything has been listed at least once. Until then a world has gaps that are not
+    /// absences, and nothing may be served from it.
+    pub is_synced: bool,
+    /// When the first notification of the change came.
+    pub noticed: Instant,
+}
 
 /// A problem with a file or directory of manifests. A finding is about an object; what does not
 /// parse has none.

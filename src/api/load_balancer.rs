@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration::GatewayDuration;
+use super::service_template::ServiceTemplate;
+use super::status::LoadBalancerStatus;
 
 /// Listeners that clients connect to, their policy, and routes of their own. Ingresses attach to
 /// it through the `parameters` of their IngressClass.
@@ -18,9 +20,12 @@ use super::duration::GatewayDuration;
     shortname = "hlb",
     category = "holdfast",
     namespaced,
+    status = "LoadBalancerStatus",
     derive = "PartialEq",
     doc = "A load balancer: listeners, their policy, and routes to Services.",
     printcolumn = r#"{"name":"Exposure","type":"string","jsonPath":".spec.exposure"}"#,
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".status.addresses[0].value"}"#,
+    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -30,13 +35,25 @@ use super::duration::GatewayDuration;
         "message": "two listeners have the same port; give each listener a port of its own",
     },
     {
+        "rule": "!has(self.service) || !has(self.exposure) || self.exposure == 'Service'",
+        "message": "service is for exposure Service; remove it or change the exposure",
+    },
+    {
+        "rule": "!has(self.service) || !has(self.service.nodePorts) || self.service.nodePorts.all(n, self.listeners.exists(l, l.name == n))",
+        "message": "service.nodePorts names a listener that spec.listeners does not have",
+    },
+    {
         "rule": "!has(self.rules) || self.rules.all(r, !has(r.listeners) || r.listeners.all(n, self.listeners.exists(l, l.name == n)))",
         "message": "a rule names a listener that spec.listeners does not have",
     },
 ]))]
 pub struct LoadBalancerSpec {
-    /// How clients reach the listeners.
+    /// How clients reach the listeners. Default `Service`.
+    #[serde(default)]
     pub exposure: Exposure,
+    /// The Service that this load balancer owns. Only with exposure `Service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceTemplate>,
     /// The ports that clients connect to.
     #[schemars(length(min = 1, max = 32), extend(
         "x-kubernetes-list-type" = "map",
@@ -50,8 +67,13 @@ pub struct LoadBalancerSpec {
 }
 
 /// How clients reach the listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Exposure {
+    /// The load balancer owns a Service in the controller's namespace, and so has an address and
+    /// all ports of its own. Without an API server (manifests from a directory) each listener
+    /// binds its port on the host, or another where that one is taken.
+    #[default]
+    Service,
     /// Each listener binds its port on the host that Holdfast runs on. Of two load balancers that
     /// want one port the older has it, and the other is told.
     Host,

@@ -67,6 +67,11 @@ pub fn json(finding: &Report) -> Value {
     });
     let object = match &finding.subject {
         Subject::Object(object) => Some(object),
+        Subject::Watch { kind, namespace } => {
+            value["kind"] = json!(kind.as_str());
+            value["namespace"] = json!(namespace.as_deref());
+            None
+        }
         Subject::File { path, line, object } => {
             value["file"] = json!(path.display().to_string());
             value["line"] = json!(line);

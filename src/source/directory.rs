@@ -4,29 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::SourceProblem;
+use super::Update;
 use super::follower::Follower;
 use super::watch::{Noticed, Watch};
-use crate::world::Delta;
 
 /// Updates that may wait for their receiver. While they do, changes collect and later come as one.
 const QUEUE: usize = 4;
-
-/// A change of the directory.
-#[derive(Clone, Debug)]
-pub struct Update {
-    /// What changed. The first update has a `Reset` for every kind.
-    pub deltas: Vec<Delta>,
-    /// All problems that there are now.
-    pub problems: Vec<SourceProblem>,
-    /// When the first notification of the change came.
-    pub noticed: Instant,
-}
 
 /// The directory cannot be followed at all.
 #[derive(Debug, thiserror::Error)]

@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 mod walk;
 
 use super::SourceProblem;
+use super::Update;
 use super::catalogue::Catalogue;
-use super::directory::Update;
 use super::manifest::{self, Manifest};
 use super::tree::{self, Found, Stamp};
 use super::watch::{Batch, Sign, Watch};
 use crate::translate::finding::Severity;
+use crate::translate::report::Report;
 
 /// A file that is being written and not closed is read when it has been quiet for so long.
 const QUIET: Duration = Duration::from_secs(1);
@@ -123,7 +124,8 @@ impl Follower {
         follower.told = follower.problems();
         let update = Update {
             deltas: follower.catalogue.resets(),
-            problems: follower.told.clone(),
+            problems: reports(&follower.told),
+            is_synced: true,
             noticed: now,
         };
         (follower, update)
@@ -162,10 +164,12 @@ impl Follower {
         if deltas.is_empty() && problems == self.told {
             return None;
         }
-        self.told.clone_from(&problems);
+        let reports = reports(&problems);
+        self.told = problems;
         Some(Update {
             deltas,
-            problems,
+            problems: reports,
+            is_synced: true,
             noticed,
         })
     }
@@ -477,6 +481,10 @@ fn is_absence(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+fn reports(problems: &[SourceProblem]) -> Vec<Report> {
+    problems.iter().map(Report::from).collect()
 }
 
 fn kept(error: &io::Error) -> String {

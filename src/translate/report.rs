@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::finding::{Finding, Reason, Severity};
-use crate::world::ObjectKey;
+use crate::world::{Kind, ObjectKey};
 
 /// Something that is wrong, as `check`, the log, the admin port and the metrics show it: in the
 /// same words everywhere. Sorts by subject.
@@ -36,6 +37,13 @@ pub enum Subject {
     },
     /// An object.
     Object(ObjectKey),
+    /// The watch of a kind at the API server.
+    Watch {
+        /// The kind.
+        kind: Kind,
+        /// The namespace it is limited to; `None` = all.
+        namespace: Option<Arc<str>>,
+    },
 }
 
 impl From<&Finding> for Report {
@@ -71,6 +79,13 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object(object) => object.fmt(f),
+            Self::Watch { kind, namespace } => {
+                write!(f, "watch of {kind}")?;
+                match namespace {
+                    Some(namespace) => write!(f, " in namespace {namespace}"),
+                    None => Ok(()),
+                }
+            }
             Self::File { path, line, object } => {
                 write!(f, "{}", path.display())?;
                 if let Some(line) = line {

@@ -11,7 +11,9 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::key::{Kind, ObjectKey, ObjectName};
-use crate::api::LoadBalancerSpec;
+use super::owned_service::OwnedService;
+use super::status_mark::StatusMark;
+use crate::api::{self, LoadBalancerSpec, LoadBalancerStatus};
 
 /// Label of an EndpointSlice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -33,6 +35,10 @@ pub struct Metadata {
     pub created: i64,
     /// `metadata.generation`, 0 where there is none.
     pub generation: i64,
+    /// `metadata.uid`, 0 where there is none (a file).
+    pub uid: u128,
+    /// Whether it is being deleted and lives only until its finalizers are done.
+    pub is_deleting: bool,
     /// Annotations that mean something to us.
     pub annotations: BTreeMap<String, String>,
 }
@@ -53,6 +59,8 @@ impl Metadata {
             name: ObjectName::new(namespace, meta.name.unwrap_or_default()),
             created: meta.creation_timestamp.map_or(0, |time| time.0.as_second()),
             generation: meta.generation.unwrap_or(0),
+            uid: meta.uid.as_deref().map_or(0, parse_uid),
+            is_deleting: meta.deletion_timestamp.is_some(),
             annotations: meta
                 .annotations
                 .unwrap_or_default()
@@ -69,6 +77,34 @@ impl Metadata {
     }
 }
 
+/// Uids are UUIDs (`metadata.uid`); another form counts as none.
+fn parse_uid(text: &str) -> u128 {
+    let digits: String = text.chars().filter(|&digit| digit != '-').collect();
+    if digits.len() == 32 {
+        u128::from_str_radix(&digits, 16).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// A uid in the form of the API; empty where there is none.
+#[must_use]
+pub fn format_uid(uid: u128) -> String {
+    if uid == 0 {
+        return String::new();
+    }
+    let hex = format!("{uid:032x}");
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+    format!(
+        "{}-{}-{}-{}-{}",
+        part(0..8),
+        part(8..12),
+        part(12..16),
+        part(16..20),
+        part(20..32)
+    )
+}
+
 /// An Ingress.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ingress {
@@ -76,6 +112,16 @@ pub struct Ingress {
     pub meta: Metadata,
     /// As declared.
     pub spec: networking::IngressSpec,
+    /// What its status says.
+    pub status: StatusMark,
+}
+
+impl Ingress {
+    /// Whether another state of the object declares the same.
+    #[must_use]
+    pub fn is_declared_as(&self, other: &Self) -> bool {
+        self.meta == other.meta && self.spec == other.spec
+    }
 }
 
 /// An IngressClass.
@@ -96,6 +142,8 @@ pub struct Service {
     pub service_type: String,
     /// `spec.ports`.
     pub ports: Vec<core::ServicePort>,
+    /// The rest, of a Service that a LoadBalancer owns.
+    pub owned: Option<Box<OwnedService>>,
 }
 
 /// One EndpointSlice of a Service.
@@ -165,6 +213,10 @@ pub struct LoadBalancer {
     pub meta: Metadata,
     /// As declared.
     pub spec: LoadBalancerSpec,
+    /// What became of it, as last written.
+    pub status: LoadBalancerStatus,
+    /// Whether it bears our finalizer.
+    pub has_finalizer: bool,
 }
 
 /// Any object that is read.
@@ -218,6 +270,7 @@ impl Object {
 
 impl From<networking::Ingress> for Object {
     fn from(object: networking::Ingress) -> Self {
+        let status = StatusMark::new(&object);
         let mut spec = object.spec.unwrap_or_default();
         // Decoders leave room for three more of each; at 10,000 Ingresses that is 7 MB.
         for rule in spec.rules.iter_mut().flatten() {
@@ -231,6 +284,7 @@ impl From<networking::Ingress> for Object {
         Self::Ingress(Arc::new(Ingress {
             meta: Metadata::new(Kind::Ingress, object.metadata),
             spec,
+            status,
         }))
     }
 }
@@ -246,11 +300,13 @@ impl From<networking::IngressClass> for Object {
 
 impl From<core::Service> for Object {
     fn from(object: core::Service) -> Self {
+        let owned = OwnedService::new(&object);
         let spec = object.spec.unwrap_or_default();
         Self::Service(Arc::new(Service {
             meta: Metadata::new(Kind::Service, object.metadata),
             service_type: spec.type_.unwrap_or_else(|| "ClusterIP".to_owned()),
             ports: spec.ports.unwrap_or_default(),
+            owned,
         }))
     }
 }
@@ -313,9 +369,12 @@ impl From<core::Namespace> for Object {
     }
 }
 
-impl From<crate::api::LoadBalancer> for Object {
-    fn from(object: crate::api::LoadBalancer) -> Self {
+impl From<api::LoadBalancer> for Object {
+    fn from(object: api::LoadBalancer) -> Self {
+        let finalizers = object.metadata.finalizers.as_deref().unwrap_or_default();
         Self::LoadBalancer(Arc::new(LoadBalancer {
+            has_finalizer: finalizers.iter().any(|name| name == api::FINALIZER),
+            status: object.status.unwrap_or_default(),
             meta: Metadata::new(Kind::LoadBalancer, object.metadata),
             spec: object.spec,
         }))

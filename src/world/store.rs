@@ -1,7 +1,7 @@
 //! The store of objects.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::delta::Delta;
@@ -34,15 +34,18 @@ impl World {
         match delta {
             Delta::Apply(object) => self.insert(object).into_iter().collect(),
             Delta::Delete(key) => self.remove(&key).into_iter().collect(),
-            Delta::Reset(kind, objects) => {
-                let mut gone: std::collections::BTreeSet<ObjectName> = self.names(kind).collect();
+            Delta::Reset(scope, objects) => {
+                let mut gone: BTreeSet<ObjectName> = self
+                    .names(scope.kind)
+                    .filter(|name| scope.contains(name))
+                    .collect();
                 let mut changes = Vec::new();
                 for object in objects {
                     gone.remove(&object.meta().name);
                     changes.extend(self.insert(object));
                 }
                 for name in gone {
-                    changes.extend(self.remove(&ObjectKey::new(kind, name)));
+                    changes.extend(self.remove(&ObjectKey::new(scope.kind, name)));
                 }
                 changes
             }
@@ -135,7 +138,13 @@ impl World {
                 let services = left.into_iter().chain(joined).collect();
                 return Some(Change::Endpoints { key, services });
             }
-            Object::Ingress(object) => replace(&mut self.ingresses, name, object),
+            Object::Ingress(object) => {
+                let before = self.ingresses.insert(name, Arc::clone(&object));
+                let Some(before) = before.filter(|before| before.is_declared_as(&object)) else {
+                    return Some(Change::Object(key));
+                };
+                return (before != object).then_some(Change::Status(key));
+            }
             Object::IngressClass(object) => replace(&mut self.ingress_classes, name, object),
             Object::LoadBalancer(object) => replace(&mut self.load_balancers, name, object),
             Object::Namespace(object) => replace(&mut self.namespaces, name, object),
@@ -192,6 +201,8 @@ impl World {
 pub enum Change {
     /// An object that routes are made from.
     Object(ObjectKey),
+    /// The status of an Ingress, and nothing that it declares.
+    Status(ObjectKey),
     /// An EndpointSlice, and the Services whose endpoints it concerns. Takes the short way: no
     /// route is rebuilt.
     Endpoints {

@@ -1,0 +1,2 @@
+#!/bin/sh
+exec containerd --config "$(dirname "$0")/containerd.toml" "$@"
