@@ -5,7 +5,7 @@ helm.sh/hook-weight: {{ .weight | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
 
-{{/* Of (dict "root" $ "component" NAME "account" SERVICEACCOUNT "args" LIST "env" LIST). */}}
+{{/* Of (dict "root" $ "component" NAME "account" SERVICEACCOUNT "args" LIST "env" YAML). */}}
 {{- define "holdfast.hookJob" -}}
 {{- $hooks := .root.Values.hooks -}}
 {{- $controller := .root.Values.controller -}}
@@ -40,7 +40,7 @@ template:
           {{- toYaml .args | nindent 10 }}
         {{- with .env }}
         env:
-          {{- toYaml . | nindent 10 }}
+          {{- . | nindent 10 }}
         {{- end }}
         {{- with $hooks.resources }}
         resources:

@@ -34,44 +34,13 @@ spec:
       imagePullPolicy: {{ $controller.image.pullPolicy }}
       args:
         - run
-        - --admin={{ include "holdfast.admin" . }}
-        - --ingress-class={{ $controller.ingressClassResource.name }}
-        {{- with include "holdfast.loadBalancerName" . }}
-        - --load-balancer={{ include "holdfast.loadBalancerNamespace" $ }}/{{ . }}
-        {{- end }}
-        {{- with include "holdfast.watchedNamespaces" . }}
-        - --namespace={{ . }}
-        {{- end }}
-        - --lease={{ include "holdfast.leaseName" . }}
-        - --pod-selector={{ range $index, $name := keys $selector | sortAlpha }}{{ if $index }},{{ end }}{{ $name }}={{ get $selector $name }}{{ end }}
-        - --peers-service={{ $fullname }}-peers
-        {{- with $controller.publishAddresses }}
-        - --publish-address={{ join "," . }}
-        {{- end }}
-        {{- with $controller.bindAddress }}
-        - --bind-address={{ . }}
-        {{- end }}
-        {{- with $controller.workers }}
-        - --workers={{ . }}
-        {{- end }}
-        - --shutdown-delay={{ $controller.shutdown.delay }}
-        - --drain-window={{ $controller.shutdown.drainWindow }}
-        - --drain-grace={{ $controller.shutdown.drainGrace }}
-        - {{ printf "--log=%s" $controller.logLevel | quote }}
-        - --log-format={{ $controller.logFormat }}
-        - --access-log={{ ternary "on" "off" $controller.accessLog }}
-        {{- with $controller.extraArgs }}
-        {{- include "holdfast.flags" . | trim | nindent 8 }}
-        {{- end }}
+        {{- include "holdfast.runFlags" . | trim | nindent 8 }}
       env:
         - name: POD_NAME
           valueFrom:
             fieldRef:
               fieldPath: metadata.name
-        - name: POD_NAMESPACE
-          valueFrom:
-            fieldRef:
-              fieldPath: metadata.namespace
+        {{- include "holdfast.env" . | nindent 8 }}
         {{- with $controller.extraEnvs }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -118,6 +87,58 @@ spec:
   topologySpreadConstraints:
     {{- toYaml $constraints | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{/* Flags of `holdfast run`; those of `extraArgs` go before the chart's own. */}}
+{{- define "holdfast.runFlags" -}}
+{{- $controller := .Values.controller -}}
+{{- $selector := list -}}
+{{- range $name, $value := include "holdfast.selectorLabels" (dict "root" . "component" "controller") | fromYaml -}}
+{{- $selector = append $selector (printf "%s=%s" $name $value) -}}
+{{- end -}}
+{{- $flags := dict
+  "admin" (include "holdfast.admin" .)
+  "pod-selector" (join "," $selector)
+  "peers-service" (printf "%s-peers" (include "holdfast.fullname" .))
+  "shutdown-delay" $controller.shutdown.delay
+  "drain-window" $controller.shutdown.drainWindow
+  "drain-grace" $controller.shutdown.drainGrace
+  "log" $controller.logLevel
+  "log-format" $controller.logFormat
+  "access-log" (ternary "on" "off" $controller.accessLog) -}}
+{{- with $controller.publishAddresses -}}
+{{- $_ := set $flags "publish-address" (join "," .) -}}
+{{- end -}}
+{{- with $controller.bindAddress -}}
+{{- $_ := set $flags "bind-address" . -}}
+{{- end -}}
+{{- with $controller.workers -}}
+{{- $_ := set $flags "workers" (toString .) -}}
+{{- end -}}
+{{- include "holdfast.flags" (merge (dict) $controller.extraArgs $flags) -}}
+{{- end }}
+
+{{/*
+What `holdfast run` and `holdfast uninstall` both have to know. In the environment, so that the
+second can also be run in a container of the first.
+*/}}
+{{- define "holdfast.env" -}}
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: HOLDFAST_INGRESS_CLASS
+  value: {{ .Values.controller.ingressClassResource.name | quote }}
+{{- with include "holdfast.loadBalancerName" . }}
+- name: HOLDFAST_LOAD_BALANCER
+  value: {{ printf "%s/%s" (include "holdfast.loadBalancerNamespace" $) . | quote }}
+{{- end }}
+{{- with include "holdfast.watchedNamespaces" . }}
+- name: HOLDFAST_NAMESPACE
+  value: {{ . | quote }}
+{{- end }}
+- name: HOLDFAST_LEASE
+  value: {{ include "holdfast.leaseName" . | quote }}
 {{- end }}
 
 {{- define "holdfast.probe" -}}

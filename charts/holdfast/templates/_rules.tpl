@@ -34,7 +34,7 @@
   verbs: [list, watch]
 {{- end }}
 
-{{/* What the controller does in its own namespace: the election, the owned Services, its peers. */}}
+{{/* What the controller does in its own namespace: the election, and the owned Services. */}}
 {{- define "holdfast.ownRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -45,7 +45,14 @@
   verbs: [get, update, patch, delete]
 - apiGroups: [""]
   resources: [services]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [create, patch, delete]
+{{- end }}
+
+{{/* What it sees there in any case, its Services and its peers, where the namespace is not watched. */}}
+{{- define "holdfast.ownWatchRules" -}}
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
