@@ -126,8 +126,9 @@ fn tables(leaves: &[Leaf]) -> String {
                 .map(|word| format!("`{}`", word.as_str().unwrap()))
                 .collect();
             let choice = match &*words {
-                [] => String::new(),
+                words if words.iter().all(|word| description.contains(word)) => String::new(),
                 [rest @ .., last] => format!(" One of {} and {last}.", rest.join(", ")),
+                [] => String::new(),
             };
             assert!(
                 !description.contains('|'),
