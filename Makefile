@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # No run of the tests may hang for longer than this, building included.
 TEST_TIME_LIMIT ?= 45m
+# The first time builds a Kubernetes control plane, ten to twenty minutes.
+E2E_TIME_LIMIT ?= 90m
 
 .PHONY: help
 help: ## Show this list
@@ -42,6 +44,28 @@ bench: ## Install nginx and HAProxy, then measure the proxy side by side with th
 	bench/install-peers.sh
 	cargo build --release -p holdfast -p holdfast-bench
 	target/release/holdfast-bench compare --json target/bench.json --markdown target/bench.md
+
+.PHONY: bench-cluster
+bench-cluster: ## Measure on a Kubernetes cluster made for it: changes, memory, restarts; as root
+	cargo build --release -p holdfast -p holdfast-bench
+	bench/cluster.sh
+
+.PHONY: image
+image: ## Build the container image with Docker or buildah
+	scripts/image.sh
+
+.PHONY: e2e
+e2e: ## Run the tests on a Kubernetes cluster made for them, as root
+	timeout --verbose --foreground --kill-after=60s $(E2E_TIME_LIMIT) e2e/run.sh
+
+.PHONY: e2e-up
+e2e-up: ## Bring the tests' cluster up and leave it up, as root
+	e2e/cluster/install-deps.sh
+	e2e/cluster/up.sh
+
+.PHONY: e2e-down
+e2e-down: ## Take the tests' cluster down, as root
+	e2e/cluster/down.sh
 
 .PHONY: crds
 crds: ## Write crds/ anew from the types in src/api

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Config ─▶ App::start ─▶ control thread: source ─▶ Control ─▶ DataPlane (Publish)
-//!                    │                    admin port
+//!                    │                    Leader, admin port
 //!                    └──▶ data threads:   listeners, connections, tunnels
 //! App::shutdown ─▶ lame ─▶ drain ─▶ forced
 //! ```
@@ -13,6 +13,7 @@
 
 pub mod data_plane;
 pub mod exposition;
+mod lead;
 pub mod observe;
 
 use std::collections::BTreeMap;
@@ -24,12 +25,14 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::data_plane::DataPlane;
 use crate::admin::Admin;
 use crate::balance::Registry;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::{Control, Told};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
@@ -37,7 +40,7 @@ use crate::proxy::access_log::AccessLog;
 use crate::proxy::listeners::Listeners;
 use crate::routing::{ListenerId, Snapshot};
 use crate::shutdown::{Shutdown, Windows};
-use crate::source::DirectorySource;
+use crate::source::{DirectorySource, Update};
 use crate::tls::self_signed::self_signed;
 use crate::tls::{PodTls, ServerTls};
 use crate::translate::report::Report;
@@ -54,6 +57,7 @@ pub struct App {
     proxy: Arc<Proxy>,
     listeners: Arc<Listeners>,
     told: Told,
+    leading: Option<watch::Receiver<bool>>,
     admin: Option<SocketAddr>,
     windows: Windows,
     shutdown: Shutdown,
@@ -94,7 +98,7 @@ impl App {
     /// listeners are when [`App::ready`] does.
     ///
     /// # Errors
-    /// A directory that cannot be read, an admin port that cannot be bound, or a system without
+    /// A directory that cannot be read, credentials that cannot be used, an admin port that cannot be bound, or a system without
     /// threads or random numbers.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let data = tokio::runtime::Builder::new_multi_thread()
@@ -135,25 +139,43 @@ impl App {
             handle.clone(),
             config.windows.drain,
         );
-        let (control, told) = Control::new(
+        let (mut control, told) = Control::new(
             config.settings,
             Arc::clone(&proxy.registry),
             publisher,
             Arc::clone(&proxy.metrics),
         );
 
+        let mut leader = None;
+        let mut leading = None;
+        if let (Source::Cluster(cluster), Some(controller)) = (&config.source, config.controller) {
+            let (lead, outcome, leads) = lead::leader(controller, &proxy);
+            control = control
+                .with_outcome(outcome)
+                .with_problems(leads.problems.clone());
+            leading = Some(leads.leading);
+            leader = Some((lead, cluster.server.clone()));
+        }
+
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
-        let updates = DirectorySource::start(config.manifests, stop.clone())?;
         let admin_address = admin.as_ref().map(Admin::address);
-        let handles = observe::handles(&proxy, &told, &shutdown);
+        let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown);
+        let resign = shutdown.begun.clone();
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
-        // Last of what can fail: a runtime may not be dropped where others are polled.
+        // A runtime may not be dropped where others are polled.
         let control_runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the control plane")?;
+        let updates = match start_source(config.source, &control_runtime, stop.clone()) {
+            Ok(updates) => updates,
+            Err(error) => {
+                control_runtime.shutdown_background();
+                return Err(error);
+            }
+        };
         let control = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
@@ -163,7 +185,17 @@ impl App {
                             admin.serve(handles, stop.clone()).await;
                         }
                     };
-                    tokio::join!(control.run(updates, stop.clone()), serve_admin);
+                    let lead = async {
+                        let Some((leader, server)) = leader else {
+                            return;
+                        };
+                        // A client of its own: watches and writes do not wait for one another.
+                        match server.client() {
+                            Ok(client) => leader.run(client, resign).await,
+                            Err(error) => tracing::error!(%error, "this replica never leads"),
+                        }
+                    };
+                    tokio::join!(control.run(updates, stop.clone()), serve_admin, lead);
                 });
                 housekeeping.abort();
             })
@@ -173,6 +205,7 @@ impl App {
             proxy,
             listeners,
             told,
+            leading,
             admin: admin_address,
             windows: config.windows,
             shutdown,
@@ -213,6 +246,14 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Whether this replica writes to the API server.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.leading
+            .as_ref()
+            .is_some_and(|leading| *leading.borrow())
     }
 
     /// What is wrong at the moment.
@@ -284,6 +325,22 @@ impl App {
         self.data.stop();
         self.proxy.access_log.flush(LOG_DEADLINE);
     }
+}
+
+/// Starts the source; an API server is watched on the control plane's runtime.
+fn start_source(
+    source: Source,
+    control: &Runtime,
+    stop: CancellationToken,
+) -> anyhow::Result<mpsc::Receiver<Update>> {
+    Ok(match source {
+        Source::Directory(path) => DirectorySource::start(path, stop)?,
+        Source::Cluster(cluster) => {
+            let _on_control = control.enter();
+            let client = cluster.server.client()?;
+            cluster.start(client, stop)
+        }
+    })
 }
 
 /// Tests and callers that fail half-way leave no thread behind.

@@ -10,7 +10,9 @@
 //! waits for as long as the last one took, [`MAX_HOLD`] at most: rebuilding never takes more than
 //! half of the control plane's time, and a lone change never waits.
 
+pub mod outcome;
 pub mod publish;
+pub mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::outcome::{Known, Outcome};
 use self::publish::{BindFailure, Publish};
 use crate::balance::Registry;
 use crate::metrics::Metrics;
@@ -28,7 +31,7 @@ use crate::source::Update;
 use crate::translate::finding::Finding;
 use crate::translate::report::Report;
 use crate::translate::{Settings, Translator, endpoint_finding, endpoints};
-use crate::world::{Change, Kind, ObjectKey, ObjectName, World};
+use crate::world::{Change, Kind, ObjectKey, ObjectName, Scope, World};
 
 /// Longest wait between two rebuilds.
 pub const MAX_HOLD: Duration = Duration::from_millis(20);
@@ -40,6 +43,8 @@ const BIND_RETRY: Duration = Duration::from_secs(2);
 pub struct Told {
     /// All current findings and problems of the source.
     pub reports: Arc<ArcSwap<Vec<Report>>>,
+    /// What the source has not listed yet. Nothing is published before everything is.
+    pub unlisted: Arc<ArcSwap<Vec<Scope>>>,
     /// How many snapshots have been published; above 0 the process may say that it is ready.
     pub generation: watch::Receiver<u64>,
 }
@@ -65,7 +70,12 @@ pub struct Control<P, L> {
     findings: Vec<Finding>,
     without_endpoints: BTreeMap<Arc<UpstreamId>, Finding>,
     unbound: Vec<BindFailure>,
+    /// What is to be written to the API server, where there is one.
+    outcome: Option<Outcome>,
+    /// What keeps it from being written.
+    writing: Option<watch::Receiver<Arc<Vec<Report>>>>,
     reports: Arc<ArcSwap<Vec<Report>>>,
+    unlisted: Arc<ArcSwap<Vec<Scope>>>,
     generation: watch::Sender<u64>,
 }
 
@@ -80,8 +90,10 @@ impl<P: Default, L: Publish> Control<P, L> {
     ) -> (Self, Told) {
         let reports = Arc::new(ArcSwap::default());
         let (sender, generation) = watch::channel(0);
+        let unlisted = Arc::new(ArcSwap::default());
         let told = Told {
             reports: Arc::clone(&reports),
+            unlisted: Arc::clone(&unlisted),
             generation,
         };
         let control = Self {
@@ -98,18 +110,44 @@ impl<P: Default, L: Publish> Control<P, L> {
             findings: Vec::new(),
             without_endpoints: BTreeMap::new(),
             unbound: Vec::new(),
+            outcome: None,
+            writing: None,
             reports,
+            unlisted,
             generation: sender,
         };
         (control, told)
+    }
+
+    /// Lets it keep the agenda of the leader.
+    #[must_use]
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = Some(outcome);
+        self
+    }
+
+    /// Lets it tell what keeps the leader from writing.
+    #[must_use]
+    pub fn with_problems(mut self, writing: watch::Receiver<Arc<Vec<Report>>>) -> Self {
+        self.writing = Some(writing);
+        self
     }
 
     /// Runs until the source is gone or `stop` is cancelled. What was published last stays.
     pub async fn run(mut self, mut updates: mpsc::Receiver<Update>, stop: CancellationToken) {
         let mut retry = tokio::time::interval(BIND_RETRY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut leading = self.outcome.as_ref().map(Outcome::leading);
+        let mut writing = self.writing.clone();
         loop {
             let hold = tokio::time::Instant::from_std(self.hold_until);
+            let due = self.outcome.as_ref().and_then(Outcome::due);
+            let settle = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 update = updates.recv() => {
@@ -131,7 +169,11 @@ impl<P: Default, L: Publish> Control<P, L> {
                     self.unbound = self.publisher.retry();
                     self.report();
                 }
+                () = settle => {}
+                () = changed(&mut leading) => {}
+                () = changed(&mut writing) => self.report(),
             }
+            self.settle();
         }
         // The source has ended, which is a fault of its own: what it said last stays in force.
         stop.cancelled().await;
@@ -140,10 +182,16 @@ impl<P: Default, L: Publish> Control<P, L> {
     /// Takes an update into the world. Endpoints are served from here on.
     fn absorb(&mut self, update: Update) {
         self.problems = update.problems;
-        self.is_synced |= update.is_synced;
+        if !self.is_synced {
+            self.is_synced = update.unlisted.is_empty();
+            self.unlisted.store(Arc::new(update.unlisted));
+        }
         let mut services: BTreeSet<ObjectName> = BTreeSet::new();
         for delta in update.deltas {
             for change in self.world.apply(delta) {
+                if let Some(outcome) = &mut self.outcome {
+                    outcome.note(&change, &self.world);
+                }
                 match change {
                     Change::Endpoints {
                         services: changed, ..
@@ -190,6 +238,9 @@ impl<P: Default, L: Publish> Control<P, L> {
             self.set_endpoints(upstream);
         }
         self.findings = translation.findings;
+        if let Some(outcome) = &mut self.outcome {
+            outcome.note_replaced(&translation.replaced, &self.translator);
+        }
         self.unbound = self.publisher.publish(translation.snapshot);
         for upstream in &translation.leaving {
             self.registry.remove(upstream);
@@ -215,6 +266,23 @@ impl<P: Default, L: Publish> Control<P, L> {
         }
     }
 
+    /// Works out what is to be written, after everything else: serving never waits for it.
+    fn settle(&mut self) {
+        let Some(outcome) = &mut self.outcome else {
+            return;
+        };
+        if !self.is_synced {
+            return;
+        }
+        let unbound: Vec<Finding> = self.unbound.iter().map(BindFailure::finding).collect();
+        outcome.settle(&Known {
+            world: &self.world,
+            translator: &self.translator,
+            findings: &unbound,
+        });
+        outcome.tell(&self.reports.load_full(), &self.world);
+    }
+
     /// Tells what is wrong, and logs what is new.
     fn report(&self) {
         let unbound = self.unbound.iter().map(BindFailure::finding);
@@ -226,6 +294,9 @@ impl<P: Default, L: Publish> Control<P, L> {
             .chain(unbound.map(|finding| Report::from(&finding)))
             .chain(self.problems.iter().cloned())
             .collect();
+        if let Some(writing) = &self.writing {
+            reports.extend(writing.borrow().iter().cloned());
+        }
         reports.sort();
         reports.dedup();
         let before = self.reports.load();
@@ -244,4 +315,14 @@ impl<P: Default, L: Publish> Control<P, L> {
         }
         self.reports.store(Arc::new(reports));
     }
+}
+
+/// Waits until there is another value; for ever where nobody gives any.
+async fn changed<T>(value: &mut Option<watch::Receiver<T>>) {
+    if let Some(value) = value
+        && value.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -11,6 +11,7 @@
 //! and a directory that vanished leave what was last good in force (P3, P7).
 
 mod catalogue;
+pub mod cluster;
 pub mod directory;
 mod document;
 mod follower;
@@ -26,8 +27,9 @@ use std::time::Instant;
 
 use crate::translate::finding::{Reason, Severity};
 use crate::translate::report::{Report, Subject};
-use crate::world::{Delta, Object, ObjectKey};
+use crate::world::{Delta, Object, ObjectKey, Scope};
 
+pub use cluster::{ApiServer, ClusterSource};
 pub use directory::{DirectorySource, SourceError};
 pub use manifest::Manifest;
 
@@ -38,9 +40,9 @@ pub struct Update {
     pub deltas: Vec<Delta>,
     /// All problems of the source that there are now.
     pub problems: Vec<Report>,
-    /// Whether everything has been listed at least once. Until then a world has gaps that are not
-    /// absences, and nothing may be served from it.
-    pub is_synced: bool,
+    /// What has not been listed yet. Until everything has, a world has gaps that are not absences,
+    /// and nothing may be served from it.
+    pub unlisted: Vec<Scope>,
     /// When the first notification of the change came.
     pub noticed: Instant,
 }

@@ -5,6 +5,10 @@ use std::io::IsTerminal;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
+/// The client of the API server logs each failed attempt; what is wrong is a finding, which is
+/// logged once. A filter that names it goes before this.
+const CLIENT_OFF: &str = "kube_client=off";
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -20,7 +24,7 @@ pub enum LogFormat {
 /// # Errors
 /// A filter that does not parse, or a log that is already there.
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
+    let filter = EnvFilter::try_new(format!("{CLIENT_OFF},{filter}"))
         .map_err(|error| anyhow::anyhow!("--log {filter:?} is not a log filter: {error}"))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -16,16 +16,21 @@
 
 pub mod finding;
 pub mod report;
+pub mod settings;
 
 mod attached;
 mod class;
 mod ingress;
 mod load_balancer;
+mod lookup;
 mod name;
+pub mod owned_service;
 mod part;
-mod ports;
+pub mod ports;
 mod service;
 mod sorted;
+mod stable_hash;
+pub mod status;
 pub(crate) mod tls;
 mod upstreams;
 
@@ -34,12 +39,13 @@ use std::sync::Arc;
 
 pub use finding::{Finding, Reason, Severity};
 pub use service::{endpoint_finding, endpoints};
+pub use settings::{Settings, TargetPorts};
 
 use attached::{Attached, Surroundings};
 use class::ClassTable;
 use finding::{FindingSet, Notes};
 use part::{ListenerSpec, Part, Seniority};
-use ports::Ports;
+use ports::{Claimant, Ports};
 use tls::CertificateMemo;
 use upstreams::UpstreamUses;
 
@@ -47,29 +53,6 @@ use crate::routing::{
     Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId, WebSocketPolicy,
 };
 use crate::world::{Kind, ObjectKey, ObjectName, World};
-
-/// Settings of the controller that translation depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The value of the annotation `kubernetes.io/ingress.class` that is ours even if there is no
-    /// IngressClass of this name.
-    pub default_class: String,
-    /// Name, port and protocol of the listeners of the built-in load balancer, which serves
-    /// classes without parameters.
-    pub default_listeners: Vec<(String, u16, Protocol)>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            default_class: "holdfast".to_owned(),
-            default_listeners: vec![
-                ("http".to_owned(), 80, Protocol::Http),
-                ("https".to_owned(), 443, Protocol::Https),
-            ],
-        }
-    }
-}
 
 /// What a world comes to.
 #[derive(Clone, Debug)]
@@ -80,6 +63,8 @@ pub struct Translation {
     pub entering: Vec<Arc<UpstreamId>>,
     /// Upstreams that routes named at the last call and do not now.
     pub leaving: Vec<Arc<UpstreamId>>,
+    /// Objects whose part in the table is another than at the last call.
+    pub replaced: Vec<ObjectKey>,
     /// All current findings, sorted, save those about endpoints (see [`endpoint_finding`]).
     pub findings: Vec<Finding>,
 }
@@ -102,6 +87,8 @@ pub struct Translator {
     attached: BTreeMap<ObjectName, Attached>,
     built_in: ObjectName,
     built_in_listeners: Vec<Arc<ListenerSpec>>,
+    /// Target ports that wait to be recorded.
+    proposed: BTreeMap<ObjectName, BTreeMap<Arc<str>, u16>>,
     /// The last findings that depend on many objects: about ports.
     port_findings: Vec<Finding>,
     findings: FindingSet,
@@ -136,6 +123,7 @@ impl Translator {
                 Arc::new(ListenerSpec {
                     name: name.as_str().into(),
                     port: *port,
+                    recorded: None,
                     protocol: *protocol,
                     http2: *protocol == Protocol::Https,
                     timeouts: Timeouts::default(),
@@ -157,6 +145,7 @@ impl Translator {
             attached: BTreeMap::new(),
             built_in: class::built_in(),
             built_in_listeners,
+            proposed: BTreeMap::new(),
             port_findings: Vec::new(),
             findings: FindingSet::default(),
             upstreams: UpstreamUses::default(),
@@ -168,8 +157,11 @@ impl Translator {
     /// the first call the whole world is looked at.
     pub fn translate(&mut self, world: &World, changed: &[ObjectKey]) -> Translation {
         let mut touched = Touched::default();
+        let mut replaced = Vec::new();
         for key in self.affected(world, changed, &mut touched) {
-            self.replace_part(world, &key, &mut touched);
+            if self.replace_part(world, &key, &mut touched) {
+                replaced.push(key);
+            }
         }
         if touched.ports {
             self.contest_ports(&mut touched);
@@ -182,13 +174,9 @@ impl Translator {
             snapshot: self.snapshot.clone(),
             entering,
             leaving,
+            replaced,
             findings: self.findings.to_vec(),
         }
-    }
-
-    /// The upstreams of a Service that routes name, as of the last call.
-    pub fn upstreams_of(&self, service: &ObjectName) -> impl Iterator<Item = &Arc<UpstreamId>> {
-        self.upstreams.of(service)
     }
 
     /// The objects whose parts may differ.
@@ -227,7 +215,7 @@ impl Translator {
                 .collect();
         }
         if classes_changed {
-            let classes = ClassTable::new(world);
+            let classes = ClassTable::new(world, &self.settings);
             let before = std::mem::replace(&mut self.classes, classes);
             for name in self.classes.changes_from(&before) {
                 affected.extend(self.users_of_class(&name));
@@ -244,7 +232,8 @@ impl Translator {
         users.into_iter().flatten().cloned()
     }
 
-    fn replace_part(&mut self, world: &World, key: &ObjectKey, touched: &mut Touched) {
+    /// Answers whether the part is another than before.
+    fn replace_part(&mut self, world: &World, key: &ObjectKey, touched: &mut Touched) -> bool {
         let mut context = Context {
             world,
             settings: &self.settings,
@@ -259,12 +248,13 @@ impl Translator {
             Kind::LoadBalancer => world
                 .load_balancers()
                 .get(&key.name)
+                .filter(|load_balancer| !load_balancer.meta.is_deleting)
                 .map(|load_balancer| load_balancer::part(load_balancer, &mut context)),
             _ => None,
         };
         let before = self.parts.get(key).cloned();
         if before.as_deref() == part.as_ref() {
-            return;
+            return false;
         }
         if let Some(before) = &before {
             self.leave(key, before, part.as_ref(), touched);
@@ -276,6 +266,7 @@ impl Translator {
             Some(part) => self.parts.insert(key.clone(), Arc::new(part)),
             None => self.parts.remove(key),
         };
+        true
     }
 
     fn enter(&mut self, key: &ObjectKey, part: &Part, touched: &mut Touched) {
@@ -329,18 +320,28 @@ impl Translator {
             touched.load_balancers.insert(name.clone());
         }
     }
+
     /// Decides again who has which port.
     fn contest_ports(&mut self, touched: &mut Touched) {
         let built_in = self.attached.get(&self.built_in);
         let is_built_in_used = self.classes.built_in_users().next().is_some()
             || built_in.is_some_and(Attached::has_members);
-        let claimants = self.load_balancers.iter().filter_map(|seniority| {
-            let part = self.parts.get(&seniority.key())?;
-            Some((seniority, part.listeners.as_slice()))
-        });
+        let claimants: Vec<Claimant<'_>> = self
+            .load_balancers
+            .iter()
+            .filter_map(|seniority| {
+                let part = self.parts.get(&seniority.key())?;
+                Some(Claimant {
+                    seniority,
+                    exposure: part.exposure,
+                    listeners: &part.listeners,
+                })
+            })
+            .collect();
         let ports = Ports::new(
-            claimants,
+            &claimants,
             is_built_in_used.then_some((&self.built_in, &*self.built_in_listeners)),
+            self.settings.target_ports,
         );
         let names: BTreeSet<ObjectName> = self
             .attached
@@ -355,6 +356,7 @@ impl Translator {
                 touched.load_balancers.insert(name);
             }
         }
+        self.proposed = ports.proposed;
         let mut findings = ports.findings;
         if !ports.built_in_lost.is_empty() {
             findings.extend(self.built_in_findings(&ports.built_in_lost));

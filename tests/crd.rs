@@ -34,12 +34,15 @@ fn assert_structural(schema: &serde_json::Value, at: &str) {
     let fields = schema.as_object().unwrap();
     for key in fields.keys() {
         let known = [
+            "additionalProperties",
+            "default",
             "description",
             "enum",
             "format",
             "items",
             "maxItems",
             "maxLength",
+            "maxProperties",
             "maximum",
             "minItems",
             "minLength",
@@ -64,6 +67,10 @@ fn assert_structural(schema: &serde_json::Value, at: &str) {
     if let Some(items) = fields.get("items") {
         assert!(fields.contains_key("maxItems"), "{at} has no bound");
         assert_structural(items, &format!("{at}[]"));
+    }
+    if let Some(values) = fields.get("additionalProperties") {
+        assert!(fields.contains_key("maxProperties"), "{at} has no bound");
+        assert_structural(values, &format!("{at}[]"));
     }
     if let Some(properties) = fields.get("properties") {
         for (name, schema) in properties.as_object().unwrap() {

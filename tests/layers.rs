@@ -43,6 +43,8 @@ const ADDRESS_TYPES: [&str; 7] = [
     "SocketAddrV4",
     "SocketAddrV6",
 ];
+/// Speak to the API server, or describe what it holds.
+const KUBE: [&str; 3] = ["api", "leader", "source"];
 /// Never know Kubernetes.
 const DATA_PLANE: [&str; 5] = ["proxy", "websocket", "balance", "tls", "routing"];
 
@@ -168,6 +170,9 @@ fn forbidden(module: &str, file: &str, path: &[&str]) -> Vec<String> {
     }
     if DATA_PLANE.contains(&module) && matches!(path.first(), Some(&("k8s_openapi" | "kube"))) {
         problems.push(format!("{module} never knows Kubernetes types"));
+    }
+    if path.first() == Some(&"kube") && !KUBE.contains(&module) {
+        problems.push("only source, leader and api speak to the API server".to_owned());
     }
     if path.first() == Some(&"serde_yaml") && module != "api" && file != "source/manifest.rs" {
         problems.push("YAML is read in source/manifest.rs and written in api".to_owned());

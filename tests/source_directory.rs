@@ -110,7 +110,7 @@ impl Follow {
                 .deltas
                 .iter()
                 .map(|delta| match delta {
-                    Delta::Reset(scope, _) => scope.kind,
+                    Delta::Reset(scope, ..) => scope.kind,
                     other => panic!("{other:?} before everything was listed"),
                 })
                 .collect();
@@ -120,7 +120,7 @@ impl Follow {
         for delta in update.deltas {
             let told = match &delta {
                 Delta::Apply(object) => vec![object.clone()],
-                Delta::Reset(_, objects) => objects.clone(),
+                Delta::Reset(_, objects, _) => objects.clone(),
                 Delta::Delete(key) => {
                     self.remember(&key.name.name, None);
                     vec![]

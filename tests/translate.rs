@@ -27,6 +27,7 @@ fn every_case_comes_to_what_is_expected() {
             ("http".to_owned(), 80, Protocol::Http),
             ("https".to_owned(), 443, Protocol::Https),
         ],
+        ..Settings::default()
     };
     let mut failed = Vec::new();
     for case in cases {

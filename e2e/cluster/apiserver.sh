@@ -4,6 +4,7 @@
 #   apiserver.sh stop               ends it: connections are closed, new ones refused
 #   apiserver.sh start [FLAG...]    starts it, with more flags, and returns when it is ready
 #   apiserver.sh freeze | thaw      halts it: connections stay open and nothing is said on them
+#   apiserver.sh cut                resets all its connections, and with them every watch
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/settings.sh"
@@ -13,6 +14,7 @@ signal() {
 }
 alive() {
     # A process that was killed and not yet reaped has no command line.
+    # shellcheck disable=SC2016
     in_node sh -c 'grep -q kube-apiserver "/proc/$(cat /run/kube-apiserver.pid)/cmdline"' 2>/dev/null
 }
 
@@ -21,7 +23,7 @@ stop)
     alive || exit 0
     signal TERM
     # It waits for long requests to end; tests need not.
-    for _ in $(seq 25); do
+    for _ in $(seq 10); do
         alive || exit 0
         sleep 0.2
     done
@@ -35,6 +37,7 @@ start)
     ;;
 freeze) signal STOP ;;
 thaw) signal CONT ;;
+cut) in_network ss --kill --no-header --tcp --numeric 'sport = :6443' >/dev/null ;;
 *)
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2

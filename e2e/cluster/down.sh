@@ -26,5 +26,5 @@ done
 if grep -qF " $state/" /proc/self/mounts; then
     die "something is mounted below $state; unmount it first: $(grep -F " $state/" /proc/self/mounts)"
 fi
-rm -rf "$state/lib" "$state/run" "$state/bin" "$state/kubeconfig"
+rm -rf "${state:?}/lib" "$state/run" "${state:?}/bin" "$state/kubeconfig"
 rmdir "$state" 2>/dev/null || true

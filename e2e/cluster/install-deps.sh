@@ -24,14 +24,19 @@ needed=(
     curl=curl
     jq=jq
     gcc=gcc
+    pgrep=procps
 )
 
 # Debian keeps some of these where only root looks.
-PATH=$PATH:/usr/sbin:/sbin
+PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin
 missing=()
 for entry in "${needed[@]}"; do
     command -v "${entry%%=*}" >/dev/null 2>&1 || missing+=("${entry#*=}")
 done
+# Debian's Go is too old for the control plane; build.sh fetches one as a Python package.
+if ! command -v go >/dev/null 2>&1 && ! python3 -c 'import ensurepip' 2>/dev/null; then
+    missing+=(python3-venv)
+fi
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -5,8 +5,8 @@
 # /run, /var/lib and /var/log are folders of the state folder.
 
 state=${HOLDFAST_E2E_STATE:-/var/tmp/holdfast-e2e}
-# Control groups and the host name bear this name, so two clusters with two state folders can live
-# side by side.
+# The node and the pods' control groups bear this name, so clusters with state folders of different
+# names can live side by side.
 name=$(basename "$state")
 export KUBECONFIG="$state/kubeconfig"
 
@@ -14,6 +14,18 @@ die() {
     echo "${0##*/}: $*" >&2
     exit 1
 }
+
+# Folders in there and control groups of that name are removed in the end. A slip like /usr must not
+# do harm.
+case $state in
+/*/*) ;;
+*) die "HOLDFAST_E2E_STATE=$state: must be an absolute path, and not at the root" ;;
+esac
+case $name in
+*[!a-z0-9-]*) die "HOLDFAST_E2E_STATE=$state: its last part names the node: only a-z, 0-9 and -" ;;
+holdfast* | hf-*) ;;
+*) die "HOLDFAST_E2E_STATE=$state: its last part must begin with holdfast or hf-" ;;
+esac
 
 [ "$(id -u)" -eq 0 ] || die "run it as root: the test cluster makes namespaces and mounts"
 

@@ -9,10 +9,14 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/settings.sh"
 
+# Every program lives, the API server is ready, and so is the node.
 well() {
     node_pid >/dev/null || return 1
-    in_network "$kubectl" get --raw=/readyz --request-timeout=5s >/dev/null 2>&1 &&
-        in_network "$kubectl" wait --for=condition=Ready "node/$name" --timeout=5s >/dev/null 2>&1
+    for file in "$state"/run/*.pid; do
+        in_node kill -0 "$(cat "$file")" 2>/dev/null || return 1
+    done
+    in_network "$kubectl" get --raw=/readyz --request-timeout=5s >/dev/null 2>&1 || return 1
+    in_network "$kubectl" wait --for=condition=Ready "node/$name" --timeout=5s >/dev/null 2>&1
 }
 
 started=$(date +%s)

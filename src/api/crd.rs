@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions, generated from the types.
 
 use kube::CustomResourceExt as _;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::LoadBalancer;
 
@@ -21,6 +21,14 @@ pub enum CrdError {
 /// # Errors
 /// If the generated schema could not be written, which does not depend on any input.
 pub fn crd_yaml() -> Result<String, CrdError> {
+    Ok(serde_yaml::to_string(&crd_json()?)?)
+}
+
+/// The CustomResourceDefinition of `LoadBalancer`.
+///
+/// # Errors
+/// As [`crd_yaml`].
+pub fn crd_json() -> Result<Value, CrdError> {
     let mut crd = serde_json::to_value(LoadBalancer::crd())?;
     if let Some(versions) = crd
         .pointer_mut("/spec/versions")
@@ -29,10 +37,14 @@ pub fn crd_yaml() -> Result<String, CrdError> {
         for version in versions {
             if let Some(schema) = version.pointer_mut("/schema/openAPIV3Schema") {
                 tidy(schema);
+                schema["x-kubernetes-validations"] = json!([{
+                    "rule": "!has(self.spec.exposure) || self.spec.exposure != 'Service' || size(self.metadata.name) <= 63",
+                    "message": "the name of a load balancer that owns a Service has at most 63 characters, as it is a label of the Service",
+                }]);
             }
         }
     }
-    Ok(serde_yaml::to_string(&crd)?)
+    Ok(crd)
 }
 
 /// Says in the way of Kubernetes what the generator says in the way of Rust.
@@ -61,8 +73,10 @@ fn tidy(schema: &mut Value) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         *text = unwrap_lines(text);
     }
-    if let Some(items) = schema.get_mut("items") {
-        tidy(items);
+    for key in ["items", "additionalProperties"] {
+        if let Some(values) = schema.get_mut(key) {
+            tidy(values);
+        }
     }
     schema
         .get_mut("properties")

@@ -26,9 +26,11 @@ pub struct ServiceTemplate {
     pub service_type: Option<ServiceType>,
     /// Annotations, such as those that a cloud reads.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
     pub annotations: BTreeMap<String, String>,
     /// Labels, beside those by which the controller knows the Service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
     /// `spec.externalTrafficPolicy`. `Local` keeps the client's address and sends traffic only to
     /// nodes that have a pod of the controller. Default `Cluster`.
@@ -40,7 +42,7 @@ pub struct ServiceTemplate {
     pub load_balancer_class: Option<String>,
     /// `spec.loadBalancerSourceRanges`: CIDRs of the clients that the cloud lets through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 64)))]
     pub load_balancer_source_ranges: Vec<String>,
     /// `spec.ipFamilyPolicy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +53,7 @@ pub struct ServiceTemplate {
     pub ip_families: Vec<IpFamily>,
     /// Node ports by the name of the listener; Kubernetes chooses the others.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
     pub node_ports: BTreeMap<String, u16>,
 }
 

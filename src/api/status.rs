@@ -16,14 +16,14 @@ pub struct LoadBalancerStatus {
     pub addresses: Vec<Address>,
     /// `Accepted`, `ResolvedRefs` and `Programmed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
+    #[schemars(length(max = 8), extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"],
     ))]
     pub conditions: Vec<Condition>,
     /// One entry for each listener.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
+    #[schemars(length(max = 32), extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["name"],
     ))]
@@ -118,7 +118,7 @@ pub struct ListenerStatus {
     pub target_port: Option<u16>,
     /// `Accepted`, `Conflicted`, `ResolvedRefs`, `Programmed` and, with HTTPS, `TLSReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend(
+    #[schemars(length(max = 8), extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["type"],
     ))]

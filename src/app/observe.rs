@@ -3,31 +3,47 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::exposition::exposition;
 use crate::admin::{Handles, Readiness};
 use crate::control::Told;
 use crate::inspect;
+use crate::leader::peers::PATH as TUNNEL_COUNTS;
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
+use crate::translate::report::Subject;
 use crate::websocket::TunnelView;
+
+/// Reasons against readiness that are shown one by one.
+const SHOWN: usize = 10;
 
 /// Read handles on a running process.
 #[must_use]
-pub fn handles(proxy: &Arc<Proxy>, told: &Told, shutdown: &Shutdown) -> Handles {
+pub fn handles(
+    proxy: &Arc<Proxy>,
+    told: &Told,
+    leading: Option<watch::Receiver<bool>>,
+    shutdown: &Shutdown,
+) -> Handles {
     let ready = {
-        let generation = told.generation.clone();
+        let told = told.clone();
         let begun = shutdown.begun.clone();
         move || {
-            let unread = (*generation.borrow() == 0).then_some("manifests are not read yet");
-            let ending = begun.is_cancelled().then_some("shutting down");
-            Readiness::unless(unread.into_iter().chain(ending))
+            let mut reasons = Vec::new();
+            if *told.generation.borrow() == 0 {
+                reasons = unread(&told);
+            }
+            if begun.is_cancelled() {
+                reasons.push("shutting down".to_owned());
+            }
+            Readiness::unless(reasons)
         }
     };
     let metrics = {
         let proxy = Arc::clone(proxy);
         let told = told.clone();
-        move || exposition(&proxy, &told)
+        move || exposition(&proxy, &told, leading.as_ref())
     };
     let routes = {
         let proxy = Arc::clone(proxy);
@@ -56,10 +72,46 @@ pub fn handles(proxy: &Arc<Proxy>, told: &Told, shutdown: &Shutdown) -> Handles 
             json!({ "tunnels": tunnels })
         }
     };
+    let counts = {
+        let proxy = Arc::clone(proxy);
+        move || {
+            let counts = proxy.tunnels.open_by_listener();
+            let counts = counts
+                .into_iter()
+                .map(|(listener, count)| (listener.to_string(), count.into()));
+            Value::Object(counts.collect())
+        }
+    };
     Handles::new(ready, metrics)
         .json("/routes", "the routing table in effect", routes)
         .json("/findings", "what is wrong, and the remedy", findings)
         .json("/tunnels", "open WebSockets", tunnels)
+        .json(TUNNEL_COUNTS, "how many, by listener", counts)
+}
+
+/// What has to be read before anything can be served, and what keeps it from being.
+fn unread(told: &Told) -> Vec<String> {
+    let unlisted = told.unlisted.load();
+    if unlisted.is_empty() {
+        return vec!["objects are not read yet".to_owned()];
+    }
+    let reports = told.reports.load();
+    let mut reasons: Vec<String> = unlisted
+        .iter()
+        .take(SHOWN)
+        .map(|scope| {
+            let subject = Subject::from(scope);
+            let problem = reports.iter().find(|report| report.subject == subject);
+            match problem {
+                Some(report) => format!("{subject}: {}", report.message),
+                None => format!("{subject}: not listed yet"),
+            }
+        })
+        .collect();
+    if unlisted.len() > SHOWN {
+        reasons.push(format!("and {} more", unlisted.len() - SHOWN));
+    }
+    reasons
 }
 
 fn tunnel(view: &TunnelView) -> Value {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
+use super::{controller, waiting_runtime};
 use crate::app::{App, Drained};
 use crate::cli::{Demo, Logging, Run, Switch};
 use crate::config::Config;
@@ -14,6 +15,7 @@ use crate::demo::Pods;
 use crate::proxy::listeners::Binding;
 use crate::routing::ListenerId;
 use crate::shutdown::{Signals, Windows};
+use crate::source::{ApiServer, ClusterSource};
 use crate::telemetry;
 
 /// Runs the controller until a signal.
@@ -23,6 +25,8 @@ use crate::telemetry;
 pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
     let Run {
         manifests,
+        mut namespace,
+        controller,
         admin,
         bind_address,
         any_port,
@@ -32,7 +36,18 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
         drain_grace,
         logging,
     } = run;
-    let mut config = Config::new(manifests);
+    // The main thread only waits: for signals, and for the end.
+    let runtime = waiting_runtime()?;
+    let mut config = match manifests {
+        Some(directory) => Config::new(directory),
+        None => {
+            let server = runtime.block_on(ApiServer::infer())?;
+            // An empty environment variable is an empty name.
+            namespace.retain(|name| !name.is_empty());
+            Config::cluster(ClusterSource::new(server, namespace))
+        }
+    };
+    controller::configure(&mut config, controller);
     config.admin = Some(admin);
     config.binding = Binding {
         address: bind_address,
@@ -47,7 +62,7 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
         grace: drain_grace,
     };
     start_logs(&mut config, &logging)?;
-    waiting_runtime()?.block_on(async {
+    runtime.block_on(async {
         let mut signals = Signals::install()?;
         let app = App::start(config)?;
         if let Some(admin) = app.admin_address() {
@@ -141,14 +156,6 @@ async fn finish(app: App, signals: &mut Signals) -> anyhow::Result<ExitCode> {
 fn start_logs(config: &mut Config, logging: &Logging) -> anyhow::Result<()> {
     config.access_log = logging.access_log == Switch::On;
     telemetry::start(&logging.log, logging.log_format)
-}
-
-/// The main thread only waits: for signals, and for the end.
-fn waiting_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")
 }
 
 fn print_addresses(app: &App) -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ pub trait Publish: Send {
 pub struct BindFailure {
     /// The listener.
     pub listener: ListenerId,
-    /// Its port.
+    /// Its target port.
     pub port: u16,
     /// What the system says.
     pub error: String,

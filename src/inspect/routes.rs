@@ -128,6 +128,7 @@ fn listener_json(listener: &Listener, endpoints: &impl Fn(&UpstreamId) -> Endpoi
         "loadBalancer": &*listener.id.load_balancer,
         "name": &*listener.id.name,
         "port": listener.port,
+        "targetPort": listener.target_port,
         "protocol": policy::protocol(listener.protocol),
         "http2": listener.http2,
         "timeouts": {

@@ -122,6 +122,7 @@ fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<Accepted> {
         listener: Arc::clone(&owner.id),
         protocol: listener.protocol,
         port: listener.port,
+        target_port: listener.target_port,
         idle: listener.timeouts.idle,
         tls,
         drain: Arc::clone(&owner.drain),

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Proxy;
 use super::clock::{ConnectionClock, Verdict};
-use super::headers::new_request_id;
+use super::headers::{Hop, new_request_id};
 use super::request::Connection;
 use super::stream::{ClientStream, ClientTransport};
 use super::tunnel::spawn_tunnel;
@@ -58,6 +58,8 @@ pub struct Accepted {
     pub protocol: Protocol,
     /// Port of the listener.
     pub port: u16,
+    /// The port of ours that it came in on.
+    pub target_port: u16,
     /// Between requests.
     pub idle: Duration,
     /// For HTTPS.
@@ -114,9 +116,7 @@ impl Accepted {
         let connection = Arc::new(Connection::new(
             Arc::clone(&self.proxy),
             Arc::clone(&self.listener),
-            client,
-            self.protocol,
-            self.port,
+            Hop::new(client, self.protocol, self.port, self.target_port),
             clock,
         ));
         if is_http2 {

@@ -100,13 +100,16 @@ pub struct Hop {
     protocol: Protocol,
     address: HeaderValue,
     port: HeaderValue,
+    target_port: u16,
 }
 
 impl Hop {
-    /// A connection of `client` to a listener with this protocol and port.
+    /// A connection of `client` to a listener with this protocol, on this port of ours, which
+    /// clients know as `port`.
     #[must_use]
-    pub fn new(client: SocketAddr, protocol: Protocol, port: u16) -> Self {
+    pub fn new(client: SocketAddr, protocol: Protocol, port: u16, target_port: u16) -> Self {
         Self {
+            target_port,
             client,
             protocol,
             address: address(client.ip()),
@@ -114,10 +117,10 @@ impl Hop {
         }
     }
 
-    /// Whether it is a connection to this port, with this protocol.
+    /// Whether it is a connection to this port of ours, with this protocol.
     #[must_use]
-    pub fn is_to(&self, protocol: Protocol, port: u16) -> bool {
-        self.protocol == protocol && self.port == HeaderValue::from(port)
+    pub fn is_to(&self, protocol: Protocol, target_port: u16) -> bool {
+        self.protocol == protocol && self.target_port == target_port
     }
 }
 
@@ -254,7 +257,7 @@ mod tests {
             ("x-forwarded-for", "6.6.6.6"),
         ]);
         let client = "[::ffff:192.0.2.1]:4000".parse().unwrap();
-        let hop = Hop::new(client, Protocol::Https, 443);
+        let hop = Hop::new(client, Protocol::Https, 443, 443);
         prepare_request(&mut headers, &hop, &HeaderValue::from_static("id"));
         let expected = map(&[
             ("host", "a"),

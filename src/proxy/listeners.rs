@@ -41,7 +41,7 @@ pub struct Binding {
 pub struct BindError {
     /// The listener.
     pub listener: ListenerId,
-    /// Its port.
+    /// Its target port.
     pub port: u16,
     /// What the system says.
     pub error: io::Error,
@@ -93,7 +93,7 @@ impl Listeners {
         // on its old one.
         let mut stuck: HashSet<&ListenerId> = HashSet::new();
         for listener in snapshot.listeners.values() {
-            let result = match open.get(&listener.port) {
+            let result = match open.get(&listener.target_port) {
                 Some(port) if *port.owner.load().id == listener.id => continue,
                 Some(port) => self.owner(&listener.id).map(|owner| {
                     let before = port.owner.swap(Arc::new(owner));
@@ -101,18 +101,18 @@ impl Listeners {
                     left.push(ListenerId::clone(&before.id));
                 }),
                 None => self
-                    .bind(&listener.id, listener.port)
-                    .map(|port| drop(open.insert(listener.port, port))),
+                    .bind(&listener.id, listener.target_port)
+                    .map(|port| drop(open.insert(listener.target_port, port))),
             };
             match result {
                 Ok(()) => {
-                    tracing::info!(listener = %listener.id, port = listener.port, "listening");
+                    tracing::info!(listener = %listener.id, port = listener.target_port, "listening");
                 }
                 Err(error) => {
                     stuck.insert(&listener.id);
                     errors.push(BindError {
                         listener: listener.id.clone(),
-                        port: listener.port,
+                        port: listener.target_port,
                         error,
                     });
                 }
@@ -123,7 +123,7 @@ impl Listeners {
             let wanted = snapshot
                 .listeners
                 .get(&*owner.id)
-                .is_some_and(|listener| listener.port == number)
+                .is_some_and(|listener| listener.target_port == number)
                 || stuck.contains(&*owner.id);
             if !wanted {
                 tracing::info!(listener = %owner.id, port = number, "no longer listening");

@@ -6,7 +6,6 @@
 //!   └────────┴─────────┴────────┴─▶ an error of ours: status, reason, request id
 //! ```
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +29,7 @@ use super::target::Target;
 use super::tunnel::{Handover, open};
 use crate::balance::Upstream;
 use crate::metrics::RouteCounters;
-use crate::routing::{ListenerId, Match, PodProtocol, Protocol, Route};
+use crate::routing::{ListenerId, Match, PodProtocol, Route};
 use crate::websocket::handshake::{InvalidHandshake, Upgrade};
 
 /// What all requests of a client connection share.
@@ -135,7 +134,7 @@ impl Connection {
             // them is for whoever has the port now.
             .or_else(|| {
                 let mut listeners = snapshot.listeners.values();
-                listeners.find(|listener| self.hop.is_to(listener.protocol, listener.port))
+                listeners.find(|listener| self.hop.is_to(listener.protocol, listener.target_port))
             })
             .ok_or(refuse(Reason::NoHost))?;
         let route = match listener.hosts.find(target.host.as_deref(), &target.path) {
@@ -283,20 +282,18 @@ impl Connection {
             .take()
     }
 
-    /// A connection of `client` on a listener.
+    /// A connection on a listener.
     #[must_use]
     pub fn new(
         proxy: Arc<Proxy>,
         listener: Arc<ListenerId>,
-        client: SocketAddr,
-        protocol: Protocol,
-        port: u16,
+        hop: Hop,
         clock: Arc<ConnectionClock>,
     ) -> Self {
         Self {
             proxy,
             listener,
-            hop: Hop::new(client, protocol, port),
+            hop,
             clock,
             handover: Mutex::new(None),
             close_delimited: AtomicBool::new(false),

@@ -50,8 +50,10 @@ impl Protocol {
 pub struct Listener {
     /// Identity.
     pub id: ListenerId,
-    /// TCP port, bound on every address of the host.
+    /// TCP port that clients connect to.
     pub port: u16,
+    /// TCP port that is bound: `port`, or what the Service before us sends its traffic to.
+    pub target_port: u16,
     /// What it speaks.
     pub protocol: Protocol,
     /// Whether HTTP/2 is offered by ALPN (HTTPS only).

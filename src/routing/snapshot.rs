@@ -9,6 +9,6 @@ use super::listener::{Listener, ListenerId};
 /// one consistent world to their end (P2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Listeners by identity. At most one per port: `translate` has settled conflicts.
+    /// Listeners by identity. At most one per target port: `translate` has settled conflicts.
     pub listeners: BTreeMap<ListenerId, Arc<Listener>>,
 }

@@ -154,7 +154,7 @@ impl Catalogue {
         }
         kinds
             .into_iter()
-            .map(|(kind, objects)| Delta::Reset(kind.into(), objects))
+            .map(|(kind, objects)| Delta::Reset(kind.into(), objects, Vec::new()))
             .collect()
     }
 

@@ -125,7 +125,7 @@ impl Follower {
         let update = Update {
             deltas: follower.catalogue.resets(),
             problems: reports(&follower.told),
-            is_synced: true,
+            unlisted: Vec::new(),
             noticed: now,
         };
         (follower, update)
@@ -169,7 +169,7 @@ impl Follower {
         Some(Update {
             deltas,
             problems: reports,
-            is_synced: true,
+            unlisted: Vec::new(),
             noticed,
         })
     }

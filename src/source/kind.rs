@@ -20,6 +20,19 @@ pub(super) fn api_version(kind: Kind) -> &'static str {
     }
 }
 
+/// The name of a kind's collection at the API server, which is also the resource of its RBAC.
+pub(super) fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::EndpointSlice => "endpointslices",
+        Kind::Ingress => "ingresses",
+        Kind::IngressClass => "ingressclasses",
+        Kind::LoadBalancer => "loadbalancers",
+        Kind::Namespace => "namespaces",
+        Kind::Secret => "secrets",
+        Kind::Service => "services",
+    }
+}
+
 /// Whether a group has this kind in some version.
 pub(super) fn holds(group: &str, kind: Kind) -> bool {
     let own = api_version(kind)

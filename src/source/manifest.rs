@@ -315,17 +315,31 @@ fn decode_object(kind: Kind, text: &str, seen: &Guard) -> Result<Object, Error> 
 
 /// An error as a problem of the file.
 fn problem(document: Document<'_>, error: &Error, kind: Option<Kind>) -> Problem {
-    let mut message = without_position(&error.to_string());
-    if kind == Some(Kind::Secret) {
-        message = unquoted(&message);
-    }
-    if let Some(kind) = kind {
-        message = format!("{kind}: {message}");
-    }
+    let message = match kind {
+        Some(kind) => format!("{kind}: {}", words(error, kind)),
+        None => without_position(&error.to_string()),
+    };
     Problem {
         line: line_of(document, error),
         message,
     }
+}
+
+fn words(error: &Error, kind: Kind) -> String {
+    let message = without_position(&error.to_string());
+    if kind == Kind::Secret {
+        unquoted(&message)
+    } else {
+        message
+    }
+}
+
+/// Why the JSON of an object does not decode, in the same words as for a file and with the path of
+/// the field, which the errors of a JSON decoder lack. JSON is YAML.
+pub(super) fn why_unreadable(kind: Kind, json: &str) -> Option<String> {
+    let guard = Guard::for_document(json.len());
+    let outcome = decode_object(kind, json, &guard);
+    outcome.err().map(|error| words(&error, kind))
 }
 
 /// The line of an error in the file. The parser counts from the start of the document, and puts

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Parts;
 use super::finding::{Finding, FindingSet, Notes, Reason};
 use super::part::{Claim, Contribution, ListenerSpec, Part, Seniority};
+use super::ports::Granted;
 use super::sorted::SortedSet;
 use super::upstreams::UpstreamUses;
 use crate::routing::{
@@ -28,7 +29,7 @@ pub(super) struct Attached {
     members: BTreeSet<Seniority>,
     claims: HashMap<Claim, SortedSet<Seniority>>,
     offers: HashMap<Arc<str>, SortedSet<Seniority>>,
-    granted: Vec<Arc<ListenerSpec>>,
+    granted: Vec<Granted>,
     groups: Vec<Group>,
     certificates: Arc<CertificateTable>,
     /// The tables of listeners that have certificates of their own.
@@ -103,7 +104,7 @@ impl Attached {
     }
 
     /// Sets the listeners that the load balancer has won; answers whether they differ.
-    pub(super) fn grant(&mut self, granted: &[Arc<ListenerSpec>]) -> bool {
+    pub(super) fn grant(&mut self, granted: &[Granted]) -> bool {
         if self.granted == granted {
             return false;
         }
@@ -155,7 +156,7 @@ impl Attached {
             .filter_map(|contribution| contribution.listeners.as_ref())
             .collect();
         let mut groups: BTreeMap<Vec<bool>, Vec<Arc<str>>> = BTreeMap::new();
-        for listener in &self.granted {
+        for Granted { spec: listener, .. } in &self.granted {
             let signature = restrictions
                 .iter()
                 .map(|names| names.contains(&listener.name))
@@ -292,13 +293,14 @@ impl Attached {
         let granted = self.granted.clone();
         granted
             .iter()
-            .map(|spec| Listener {
+            .map(|Granted { spec, target_port }| Listener {
                 id: ListenerId {
                     namespace: Arc::clone(&name.namespace),
                     load_balancer: Arc::clone(&name.name),
                     name: Arc::clone(&spec.name),
                 },
                 port: spec.port,
+                target_port: *target_port,
                 protocol: spec.protocol,
                 http2: spec.http2,
                 timeouts: spec.timeouts,

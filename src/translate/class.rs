@@ -39,6 +39,8 @@ enum Class {
 pub(super) struct ClassTable {
     classes: BTreeMap<Arc<str>, Class>,
     default: Option<Arc<str>>,
+    /// What the name of our class means where no object has it.
+    implied: Option<(Arc<str>, Class)>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -52,11 +54,11 @@ pub(super) struct Membership {
 }
 
 impl ClassTable {
-    pub(super) fn new(world: &World) -> Self {
+    pub(super) fn new(world: &World, settings: &Settings) -> Self {
         let mut table = Self::default();
         for class in world.ingress_classes().values() {
             let name = Arc::clone(&class.meta.name.name);
-            let resolved = resolve(class, world);
+            let resolved = resolve(class, world, settings);
             if let Class::Broken(why) = &resolved {
                 let mut notes = Notes::new(key(&name));
                 notes.error(
@@ -69,6 +71,10 @@ impl ClassTable {
             table.classes.insert(name, resolved);
         }
         table.default = default_class(world);
+        let ours = settings.default_class.as_str();
+        if !table.classes.contains_key(ours) {
+            table.implied = Some((ours.into(), without_parameters(world, settings)));
+        }
         table
     }
 
@@ -96,6 +102,10 @@ impl ClassTable {
         if default_changed {
             names.push(Arc::default());
         }
+        if self.implied != other.implied {
+            let implied = [&self.implied, &other.implied].into_iter().flatten();
+            names.extend(implied.map(|(name, _)| Arc::clone(name)));
+        }
         names
     }
 
@@ -118,6 +128,9 @@ impl ClassTable {
     ) -> Membership {
         let annotation = ingress.meta.annotations.get(LEGACY_ANNOTATION);
         let (name, field) = if let Some(name) = &ingress.spec.ingress_class_name {
+            if !settings.sees_classes {
+                return self.by_name_alone(name, "spec.ingressClassName", notes);
+            }
             if !self.classes.contains_key(name.as_str()) {
                 notes.warning(
                     Reason::ClassNotFound,
@@ -130,16 +143,11 @@ impl ClassTable {
             }
             (name.as_str(), "spec.ingressClassName")
         } else if let Some(name) = annotation.filter(|name| !name.is_empty()) {
-            if *name == settings.default_class && !self.classes.contains_key(name.as_str()) {
-                return Membership {
-                    load_balancer: Some(built_in()),
-                    uses: key(name),
-                };
+            let field = "metadata.annotations[kubernetes.io/ingress.class]";
+            if !self.classes.contains_key(name.as_str()) {
+                return self.by_name_alone(name, field, notes);
             }
-            (
-                name.as_str(),
-                "metadata.annotations[kubernetes.io/ingress.class]",
-            )
+            (name.as_str(), field)
         } else {
             return Membership {
                 load_balancer: self
@@ -155,8 +163,21 @@ impl ClassTable {
         }
     }
 
+    /// For a class of which there is no object.
+    fn by_name_alone(&self, name: &str, field: &str, notes: &mut Notes) -> Membership {
+        let implied = self.implied.as_ref().filter(|(ours, _)| **ours == *name);
+        Membership {
+            load_balancer: implied.and_then(|(name, class)| Self::join(name, class, field, notes)),
+            uses: key(name),
+        }
+    }
+
     fn attach(&self, name: &str, field: &str, notes: &mut Notes) -> Option<ObjectName> {
-        match self.classes.get(name)? {
+        Self::join(name, self.classes.get(name)?, field, notes)
+    }
+
+    fn join(name: &str, class: &Class, field: &str, notes: &mut Notes) -> Option<ObjectName> {
+        match class {
             Class::Ours(load_balancer) => Some(load_balancer.clone()),
             Class::Foreign => None,
             Class::Broken(why) => {
@@ -178,12 +199,12 @@ pub(super) fn key(name: &str) -> ObjectKey {
     ObjectKey::new(Kind::IngressClass, ObjectName::new("", name))
 }
 
-fn resolve(class: &IngressClass, world: &World) -> Class {
+fn resolve(class: &IngressClass, world: &World, settings: &Settings) -> Class {
     if class.spec.controller.as_deref() != Some(api::CONTROLLER) {
         return Class::Foreign;
     }
     let Some(parameters) = &class.spec.parameters else {
-        return Class::Ours(built_in());
+        return without_parameters(world, settings);
     };
     let group = parameters.api_group.as_deref().unwrap_or("");
     if group != api::GROUP || parameters.kind != "LoadBalancer" {
@@ -201,8 +222,20 @@ fn resolve(class: &IngressClass, world: &World) -> Class {
                 .to_owned(),
         );
     }
-    let name = ObjectName::new(namespace, parameters.name.as_str());
-    if world.load_balancers().contains_key(&name) {
+    existing(ObjectName::new(namespace, parameters.name.as_str()), world)
+}
+
+fn without_parameters(world: &World, settings: &Settings) -> Class {
+    match &settings.default_load_balancer {
+        Some(name) => existing(name.clone(), world),
+        None => Class::Ours(built_in()),
+    }
+}
+
+/// One that is being deleted is as good as gone.
+fn existing(name: ObjectName, world: &World) -> Class {
+    let found = world.load_balancers().get(&name);
+    if found.is_some_and(|load_balancer| !load_balancer.meta.is_deleting) {
         Class::Ours(name)
     } else {
         Class::Broken(format!(

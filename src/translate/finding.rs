@@ -61,6 +61,7 @@ impl fmt::Display for Severity {
     reason = "the names are the documentation; messages say the rest"
 )]
 pub enum Reason {
+    AccessDenied,
     BindFailed,
     CertificateConflict,
     CertificateInvalid,
@@ -69,6 +70,7 @@ pub enum Reason {
     DuplicateObject,
     HostInvalid,
     KeyMismatch,
+    KindNotServed,
     ListenerNotFound,
     ManifestInvalid,
     ManifestUnreadable,
@@ -82,13 +84,21 @@ pub enum Reason {
     ServiceNotFound,
     SpecInvalid,
     Unsupported,
+    WatchFailed,
+    WriteFailed,
+    WriteForbidden,
+    WriteRefused,
 }
 
 impl Reason {
+    /// The least in order.
+    const FIRST: Self = Self::BindFailed;
+
     /// The name, as shown and as a metric label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::AccessDenied => "AccessDenied",
             Self::BindFailed => "BindFailed",
             Self::CertificateConflict => "CertificateConflict",
             Self::CertificateInvalid => "CertificateInvalid",
@@ -97,6 +107,7 @@ impl Reason {
             Self::DuplicateObject => "DuplicateObject",
             Self::HostInvalid => "HostInvalid",
             Self::KeyMismatch => "KeyMismatch",
+            Self::KindNotServed => "KindNotServed",
             Self::ListenerNotFound => "ListenerNotFound",
             Self::ManifestInvalid => "ManifestInvalid",
             Self::ManifestUnreadable => "ManifestUnreadable",
@@ -110,6 +121,10 @@ impl Reason {
             Self::ServiceNotFound => "ServiceNotFound",
             Self::SpecInvalid => "SpecInvalid",
             Self::Unsupported => "Unsupported",
+            Self::WatchFailed => "WatchFailed",
+            Self::WriteFailed => "WriteFailed",
+            Self::WriteForbidden => "WriteForbidden",
+            Self::WriteRefused => "WriteRefused",
         }
     }
 }
@@ -191,6 +206,22 @@ impl FindingSet {
                 }
             }
         }
+    }
+
+    /// Those about one object, in order.
+    pub(super) fn of<'a>(&'a self, object: &'a ObjectKey) -> impl Iterator<Item = &'a Finding> {
+        // The least finding about the object: findings are in order of their objects.
+        let first = Finding {
+            object: object.clone(),
+            severity: Severity::Error,
+            reason: Reason::FIRST,
+            field: String::new(),
+            message: String::new(),
+        };
+        self.counts
+            .range(first..)
+            .map(|(finding, _)| finding)
+            .take_while(move |finding| finding.object == *object)
     }
 
     pub(super) fn to_vec(&self) -> Vec<Finding> {

@@ -23,6 +23,8 @@ const MAX_WEIGHT: u32 = 1_000_000;
 /// Together with the largest weight this keeps the sum of weights in its type.
 const MAX_BACKENDS: usize = 64;
 const DEFAULT_WEIGHT: u32 = 100;
+/// Longest value of a label.
+const MAX_LABEL: usize = 63;
 
 /// Translates a LoadBalancer.
 pub(super) fn part(load_balancer: &LoadBalancer, context: &mut Context<'_>) -> Part {
@@ -31,6 +33,7 @@ pub(super) fn part(load_balancer: &LoadBalancer, context: &mut Context<'_>) -> P
     let mut part = Part::new(seniority);
     let name = &load_balancer.meta.name;
     part.load_balancer = Some(name.clone());
+    part.exposure = load_balancer.spec.exposure;
     let mut builder = Builder {
         context,
         load_balancer,
@@ -42,6 +45,7 @@ pub(super) fn part(load_balancer: &LoadBalancer, context: &mut Context<'_>) -> P
         part: &mut part,
         notes: &mut notes,
     };
+    builder.exposure();
     builder.listeners();
     for (index, rule) in load_balancer.spec.rules.iter().enumerate() {
         builder.rule(rule, &format!("spec.rules[{index}]"));
@@ -61,6 +65,40 @@ struct Builder<'a, 'w> {
 impl Builder<'_, '_> {
     fn invalid(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.notes.error(Reason::SpecInvalid, field, message);
+    }
+
+    /// What depends on how the listeners are reached.
+    fn exposure(&mut self) {
+        let LoadBalancer { meta, spec, .. } = self.load_balancer;
+        if spec.exposure == api::Exposure::Host {
+            if spec.service.is_some() {
+                self.invalid(
+                    "spec.service",
+                    "service is for exposure Service and is ignored here; remove it or change the \
+                     exposure",
+                );
+            }
+            return;
+        }
+        if meta.name.name.len() > MAX_LABEL {
+            self.invalid(
+                "metadata.name",
+                "the name is longer than 63 characters, so that it cannot be a label of the owned \
+                 Service, which is not made; choose a shorter name",
+            );
+        }
+        for name in spec
+            .service
+            .iter()
+            .flat_map(|service| service.node_ports.keys())
+        {
+            if spec.listeners.iter().all(|listener| listener.name != *name) {
+                self.invalid(
+                    format!("spec.service.nodePorts.{name}"),
+                    format!("there is no listener {name}; name one of spec.listeners"),
+                );
+            }
+        }
     }
 
     fn listeners(&mut self) {
@@ -141,6 +179,7 @@ impl Builder<'_, '_> {
         let mut spec = ListenerSpec {
             name: name.into(),
             port,
+            recorded: self.recorded(name),
             protocol,
             http2: protocol == Protocol::Https && declared.http2.unwrap_or(true),
             timeouts,
@@ -163,6 +202,16 @@ impl Builder<'_, '_> {
             }
         }
         Some(spec)
+    }
+
+    fn recorded(&self, listener: &str) -> Option<u16> {
+        if self.load_balancer.spec.exposure == api::Exposure::Host {
+            return None;
+        }
+        let mut listeners = self.load_balancer.status.listeners.iter();
+        listeners
+            .find(|status| status.name == listener)?
+            .target_port
     }
 
     /// The first usable certificate is the default, and the first one that has a name has it.

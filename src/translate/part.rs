@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::finding::Finding;
 use super::sorted::{SortedMap, SortedSet};
+use crate::api::Exposure;
 use crate::routing::{Certificate, Protocol, Route, Timeouts, WebSocketPolicy};
 use crate::world::{Kind, Metadata, ObjectKey, ObjectName};
 
@@ -19,6 +20,8 @@ pub(super) struct Part {
     pub(super) routes: SortedMap<Claim, Vec<Contribution>>,
     /// Certificates by server name, exact or `*.suffix`.
     pub(super) certificates: BTreeMap<Arc<str>, Offer>,
+    /// How its listeners are reached, of a LoadBalancer only.
+    pub(super) exposure: Exposure,
     /// Listeners, of a LoadBalancer only.
     pub(super) listeners: Vec<Arc<ListenerSpec>>,
     pub(super) findings: Vec<Finding>,
@@ -33,6 +36,7 @@ impl Part {
             load_balancer: None,
             routes: SortedMap::default(),
             certificates: BTreeMap::new(),
+            exposure: Exposure::default(),
             listeners: Vec::new(),
             findings: Vec::new(),
             uses: SortedSet::default(),
@@ -138,6 +142,8 @@ pub(super) struct Offer {
 pub(super) struct ListenerSpec {
     pub(super) name: Arc<str>,
     pub(super) port: u16,
+    /// The target port that the status of its LoadBalancer has for it.
+    pub(super) recorded: Option<u16>,
     pub(super) protocol: Protocol,
     pub(super) http2: bool,
     pub(super) timeouts: Timeouts,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::finding::{Finding, Reason, Severity};
-use crate::world::{Kind, ObjectKey};
+use crate::world::{Kind, ObjectKey, Scope};
 
 /// Something that is wrong, as `check`, the log, the admin port and the metrics show it: in the
 /// same words everywhere. Sorts by subject.
@@ -44,6 +44,18 @@ pub enum Subject {
         /// The namespace it is limited to; `None` = all.
         namespace: Option<Arc<str>>,
     },
+    /// What the leader writes to a resource of the API server, such as `ingresses/status`.
+    Write(&'static str),
+}
+
+impl From<&Scope> for Subject {
+    /// The watch of a scope.
+    fn from(scope: &Scope) -> Self {
+        Self::Watch {
+            kind: scope.kind,
+            namespace: scope.namespace.clone(),
+        }
+    }
 }
 
 impl From<&Finding> for Report {
@@ -79,6 +91,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object(object) => object.fmt(f),
+            Self::Write(resource) => write!(f, "writing {resource}"),
             Self::Watch { kind, namespace } => {
                 write!(f, "watch of {kind}")?;
                 match namespace {

@@ -13,6 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::finding::{Notes, Reason};
 use crate::routing::Certificate;
+use crate::world::object::TLS_SECRET;
 use crate::world::{ObjectName, Secret, World};
 
 /// A usable Secret.
@@ -92,7 +93,7 @@ impl CertificateMemo {
 
 fn parse(secret: &Secret, provider: &CryptoProvider) -> Parsed {
     let invalid = |why| (Reason::CertificateInvalid, why);
-    if secret.secret_type != "kubernetes.io/tls" {
+    if secret.secret_type != TLS_SECRET {
         return Err((
             Reason::SecretTypeInvalid,
             "its type is not kubernetes.io/tls",

@@ -13,8 +13,9 @@ pub enum Delta {
     /// An object is gone.
     Delete(ObjectKey),
     /// These are all objects of a scope: the first list, or a list after a gap. Objects of the
-    /// scope that are not in it are gone.
-    Reset(Scope, Vec<Object>),
+    /// scope that are not in it are gone. Of some only the name could be read: they stay as they
+    /// are.
+    Reset(Scope, Vec<Object>, Vec<ObjectName>),
 }
 
 /// What a list is a list of.

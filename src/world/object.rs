@@ -18,6 +18,9 @@ use crate::api::{self, LoadBalancerSpec, LoadBalancerStatus};
 /// Label of an EndpointSlice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
+/// The type of Secrets that hold a certificate and its key.
+pub const TLS_SECRET: &str = "kubernetes.io/tls";
+
 /// Annotations that are kept; all others are dropped on arrival.
 fn is_relevant_annotation(key: &str) -> bool {
     key.starts_with("holdfast.dev/")
@@ -174,7 +177,9 @@ pub struct SliceEndpoint {
     pub terminating: bool,
 }
 
-/// A Secret of type `kubernetes.io/tls`. Others are not stored.
+/// A Secret. Only type `kubernetes.io/tls` keeps what it holds: nothing else is served from, and
+/// what is not stored cannot leak. Others keep their name and type, so that a finding can say what
+/// is wrong with a reference to one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     /// Metadata.
@@ -345,6 +350,15 @@ impl From<discovery::EndpointSlice> for Object {
 
 impl From<core::Secret> for Object {
     fn from(object: core::Secret) -> Self {
+        let secret_type = object.type_.unwrap_or_default();
+        if secret_type != TLS_SECRET {
+            return Self::Secret(Arc::new(Secret {
+                meta: Metadata::new(Kind::Secret, object.metadata),
+                secret_type,
+                certificate: None,
+                key: None,
+            }));
+        }
         let mut data = object.data.unwrap_or_default();
         // `stringData` is write-only at the API server; in a file nobody has merged it yet.
         for (key, value) in object.string_data.unwrap_or_default() {
@@ -353,7 +367,7 @@ impl From<core::Secret> for Object {
         let mut take = |key| data.remove(key).map(|ByteString(bytes)| bytes);
         Self::Secret(Arc::new(Secret {
             meta: Metadata::new(Kind::Secret, object.metadata),
-            secret_type: object.type_.unwrap_or_default(),
+            secret_type,
             certificate: take("tls.crt"),
             key: take("tls.key"),
         }))

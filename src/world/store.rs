@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::delta::Delta;
 use super::key::{Kind, ObjectKey, ObjectName};
 use super::object::{
-    EndpointSlice, Ingress, IngressClass, LoadBalancer, Namespace, Object, Secret, Service,
+    EndpointSlice, Ingress, IngressClass, LoadBalancer, Metadata, Namespace, Object, Secret,
+    Service,
 };
 
 type Objects<T> = BTreeMap<ObjectName, Arc<T>>;
@@ -34,11 +35,14 @@ impl World {
         match delta {
             Delta::Apply(object) => self.insert(object).into_iter().collect(),
             Delta::Delete(key) => self.remove(&key).into_iter().collect(),
-            Delta::Reset(scope, objects) => {
+            Delta::Reset(scope, objects, unreadable) => {
                 let mut gone: BTreeSet<ObjectName> = self
                     .names(scope.kind)
                     .filter(|name| scope.contains(name))
                     .collect();
+                for name in &unreadable {
+                    gone.remove(name);
+                }
                 let mut changes = Vec::new();
                 for object in objects {
                     gone.remove(&object.meta().name);
@@ -94,6 +98,24 @@ impl World {
             .get(service)
             .into_iter()
             .flat_map(BTreeMap::values)
+    }
+
+    /// `metadata.uid` of an object, 0 where it is not known.
+    #[must_use]
+    pub fn uid(&self, key: &ObjectKey) -> u128 {
+        fn of<T>(objects: &Objects<T>, name: &ObjectName, meta: fn(&T) -> &Metadata) -> u128 {
+            objects.get(name).map_or(0, |object| meta(object).uid)
+        }
+        let name = &key.name;
+        match key.kind {
+            Kind::EndpointSlice => of(&self.endpoint_slices, name, |object| &object.meta),
+            Kind::Ingress => of(&self.ingresses, name, |object| &object.meta),
+            Kind::IngressClass => of(&self.ingress_classes, name, |object| &object.meta),
+            Kind::LoadBalancer => of(&self.load_balancers, name, |object| &object.meta),
+            Kind::Namespace => of(&self.namespaces, name, |object| &object.meta),
+            Kind::Secret => of(&self.secrets, name, |object| &object.meta),
+            Kind::Service => of(&self.services, name, |object| &object.meta),
+        }
     }
 
     /// How many objects of a kind there are.

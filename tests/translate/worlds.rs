@@ -32,6 +32,8 @@ fn meta(namespace: &str, name: &str, created: i64) -> Metadata {
         name: ObjectName::new(namespace, name),
         created,
         generation: 0,
+        uid: 0,
+        is_deleting: false,
         annotations: BTreeMap::new(),
     }
 }
@@ -148,7 +150,14 @@ fn ingress() -> impl Strategy<Value = Object> {
                     rules: Some(rules),
                     tls: Some(tls),
                 };
-                Object::Ingress(world::Ingress { meta, spec }.into())
+                Object::Ingress(
+                    world::Ingress {
+                        meta,
+                        spec,
+                        status: world::StatusMark::default(),
+                    }
+                    .into(),
+                )
             },
         )
 }
@@ -175,6 +184,7 @@ fn service() -> impl Strategy<Value = Object> {
                         meta: meta(&namespace, &name, 0),
                         service_type,
                         ports: vec![port],
+                        owned: None,
                     }
                     .into(),
                 )
@@ -300,16 +310,43 @@ fn load_balancer() -> impl Strategy<Value = Object> {
             prop::collection::vec(listener, 0..4),
         ],
         prop::collection::vec(rule, 0..3),
+        prop::sample::select(&[api::Exposure::Host, api::Exposure::Service]),
+        prop::collection::vec((one_of(&["l", "m"]), 20_000..20_002_u16), 0..3),
+        prop::bool::weighted(0.1),
     )
-        .prop_map(|(name, created, listeners, rules)| {
-            let spec = api::LoadBalancerSpec {
-                exposure: api::Exposure::Host,
-                listeners,
-                rules,
-            };
-            let meta = meta("n", &name, created);
-            Object::LoadBalancer(world::LoadBalancer { meta, spec }.into())
-        })
+        .prop_map(
+            |(name, created, listeners, rules, exposure, recorded, is_deleting)| {
+                let spec = api::LoadBalancerSpec {
+                    exposure,
+                    service: None,
+                    listeners,
+                    rules,
+                };
+                let mut meta = meta("n", &name, created);
+                meta.is_deleting = is_deleting;
+                let listeners = recorded
+                    .into_iter()
+                    .map(|(name, port)| api::ListenerStatus {
+                        name,
+                        target_port: Some(port),
+                        conditions: Vec::new(),
+                        attached_routes: 0,
+                        open_tunnels: 0,
+                        effective: None,
+                    })
+                    .collect();
+                let load_balancer = world::LoadBalancer {
+                    meta,
+                    spec,
+                    status: api::LoadBalancerStatus {
+                        listeners,
+                        ..api::LoadBalancerStatus::default()
+                    },
+                    has_finalizer: false,
+                };
+                Object::LoadBalancer(load_balancer.into())
+            },
+        )
 }
 
 /// A way for an object to go wrong.
@@ -485,7 +522,14 @@ pub(crate) fn one_ingress_a_route(routes: &[Declared]) -> Vec<Object> {
         // Names go against age, so that age is seen to decide.
         let name = format!("i{:02}", 99 - index);
         let meta = meta("n", &name, i64::try_from(index).unwrap());
-        objects.push(Object::Ingress(world::Ingress { meta, spec }.into()));
+        objects.push(Object::Ingress(
+            world::Ingress {
+                meta,
+                spec,
+                status: world::StatusMark::default(),
+            }
+            .into(),
+        ));
     }
     objects
 }

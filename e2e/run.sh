@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# All of the cluster tests on a fresh machine: what they need is installed and built, the cluster
+# brought up, the tests run in its network. The cluster is taken down at the end, whatever the end is;
+# the programs' logs stay in the state folder.
+#
+#   run.sh [ARGUMENT...]     arguments are those of the test program
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/.."
+
+"$here/cluster/install-deps.sh"
+# Everything is built before the cluster is up: downloads do not work in its network, and a compiler
+# beside it would only slow both down.
+"$here/cluster/build.sh" >/dev/null
+mkdir -p target
+scripts/image.sh --archive target/holdfast-image.tar
+test=("$here/cluster/smoke.sh")
+if [ -e "$here/Cargo.toml" ]; then
+    cargo build --package holdfast-e2e
+    test=(target/debug/holdfast-e2e)
+fi
+
+trap '"$here/cluster/down.sh"' EXIT
+trap 'exit 1' HUP INT TERM
+"$here/cluster/up.sh"
+"$here/cluster/import.sh" target/holdfast-image.tar "$("$here/images/build.sh" busybox)"
+"$here/cluster/enter.sh" "${test[@]}" "$@"
