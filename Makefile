@@ -45,6 +45,11 @@ bench: ## Install nginx and HAProxy, then measure the proxy side by side with th
 	cargo build --release -p holdfast -p holdfast-bench
 	target/release/holdfast-bench compare --json target/bench.json --markdown target/bench.md
 
+.PHONY: bench-cluster
+bench-cluster: ## Measure on a Kubernetes cluster made for it: changes, memory, restarts; as root
+	cargo build --release -p holdfast -p holdfast-bench
+	bench/cluster.sh
+
 .PHONY: image
 image: ## Build the container image with Docker or buildah
 	scripts/image.sh
