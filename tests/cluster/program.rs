@@ -79,7 +79,14 @@ async fn with_namespaces_it_asks_for_nothing_else() {
     limited(async {
         let server = ApiServer::start().await;
         let home = tempfile::tempdir().unwrap();
-        let flags = ["--namespace", "shop,forum", "--namespace", "blog"];
+        let flags = [
+            "--namespace",
+            "shop,forum",
+            "--namespace",
+            "blog",
+            "--pod-namespace",
+            "blog",
+        ];
         let child = run(&home, Some(&server.kubeconfig()), &flags);
         let asked = async || (server.requests().len() >= 15).then_some(());
         soon("five kinds of three namespaces", asked).await;
