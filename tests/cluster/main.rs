@@ -18,5 +18,6 @@ mod objects;
 mod outages;
 #[path = "../proxy/peers.rs"]
 mod peers;
+mod program;
 mod refusals;
 mod start;
