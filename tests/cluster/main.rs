@@ -15,6 +15,7 @@ mod faults;
 #[path = "../proxy/harness.rs"]
 mod harness;
 mod leader;
+mod leader_app;
 mod leader_lease;
 mod objects;
 mod outages;
