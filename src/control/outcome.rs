@@ -324,7 +324,7 @@ impl Outcome {
     }
 
     /// The finalizer goes on before the Service is made, and off after it has gone.
-    fn service(&mut self, owner: &ObjectName, declared: Option<&LoadBalancer>, known: &Known<'_>) {
+    fn service(&self, owner: &ObjectName, declared: Option<&LoadBalancer>, known: &Known<'_>) {
         let name = owned_service_name(owner, &self.replicas.pods.namespace);
         let held = known.world.services().get(&name);
         let actual = owned(known.world, &name, owner);
