@@ -22,7 +22,7 @@ use kube::core::params::GetParams;
 use kube::{Client, Resource};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -74,10 +74,14 @@ pub async fn uninstall(
         left: BTreeSet::new(),
         retries: Retries::default(),
     };
-    if tokio::time::timeout(settings.timeout, work.run())
-        .await
-        .is_err()
-    {
+    let server = work.server.clone();
+    let run = async {
+        tokio::select! {
+            () = work.run() => {}
+            () = keep_retired(&server, &settings.lease) => {}
+        }
+    };
+    if tokio::time::timeout(settings.timeout, run).await.is_err() {
         let mut unfinished = format!("unfinished after {:?}", settings.timeout);
         if let Some(why) = work.retries.last() {
             unfinished = format!("{unfinished}; the last failure: {why}");
@@ -99,6 +103,25 @@ struct Uninstall<'a> {
 /// Why things are tried again, as told last.
 #[derive(Clone, Debug, Default)]
 struct Retries(Arc<Mutex<Option<String>>>);
+
+/// The annotation by which the Lease is retired, with a value that it has not had.
+fn retirement() -> Value {
+    let value = jiff::Timestamp::now().to_string();
+    json!({"annotations": {RETIRED_ANNOTATION: value}})
+}
+
+/// Replicas heed the annotation only for as long as it changes. Never ends.
+async fn keep_retired(server: &Server, lease: &LeaseSettings) {
+    loop {
+        tokio::time::sleep(lease.retirement / 4).await;
+        let patch = Patch::Merge(json!({"metadata": retirement()}));
+        let params = PatchParams::apply(api::FIELD_MANAGER);
+        let patch = lease.request().patch(&lease.name, &params, &patch);
+        if let Err(failure) = server.send::<IgnoredAny>(patch).await {
+            tracing::debug!(%failure, "the Lease is not retired anew");
+        }
+    }
+}
 
 /// What is read of objects.
 #[derive(Debug, Deserialize)]
@@ -167,8 +190,7 @@ impl Uninstall<'_> {
     /// Says on the Lease that nobody is to lead.
     async fn retire(&mut self) -> Result<(), Failure> {
         let settings = &self.settings.lease;
-        let value = jiff::Timestamp::now().to_string();
-        let annotations = json!({"annotations": {RETIRED_ANNOTATION: value}});
+        let annotations = retirement();
         let patch = Patch::Merge(json!({"metadata": annotations}));
         let params = PatchParams::apply(api::FIELD_MANAGER);
         let mut failures = 0;

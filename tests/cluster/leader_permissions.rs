@@ -44,6 +44,16 @@ fn needed(request: &Request) -> Right {
     )
 }
 
+/// An apply of what is not there makes it, for which the API server asks for the right to create.
+fn creates(request: &Request) -> Option<Right> {
+    let is_apply = request.content_type == "application/apply-patch+yaml";
+    if !is_apply || request.resource != "services" {
+        return None;
+    }
+    let (scope, group, resource, _) = needed(request);
+    Some((scope, group, resource, "create".to_owned()))
+}
+
 fn granted() -> BTreeSet<Right> {
     let verbs = PERMISSIONS.iter().flat_map(|permission| {
         permission.verbs.iter().map(|verb| {
@@ -58,8 +68,8 @@ fn granted() -> BTreeSet<Right> {
     verbs.collect()
 }
 
-/// A server that streams no lists, so that both ways are gone.
-fn by_pages(server: &ApiServer) {
+/// A server that streams none of so many lists of each kind, so that both ways are gone.
+fn by_pages(server: &ApiServer, lists: usize) {
     for resource in [
         "endpointslices",
         "ingressclasses",
@@ -69,7 +79,7 @@ fn by_pages(server: &ApiServer) {
         "secrets",
         "services",
     ] {
-        server.script(Rule::on("watch", resource, Fault::status(422, "no")).times(1));
+        server.script(Rule::on("watch", resource, Fault::status(422, "no")).times(lists));
     }
 }
 
@@ -92,7 +102,7 @@ async fn what_is_asked_for_is_what_the_table_says() {
         server.put_yaml(EDGE);
         // Its Service does not exist, which is told.
         server.put(ingress("app", "app.example", "absent"));
-        by_pages(&server);
+        by_pages(&server, 1);
         let controller = Controller::configured(&server, |config| writes(config, "one"));
         controller.becomes_ready().await;
         let owned = soon("the owned Service", async || {
@@ -109,7 +119,7 @@ async fn what_is_asked_for_is_what_the_table_says() {
         .await;
         controller.app.shutdown().await;
 
-        by_pages(&server);
+        by_pages(&server, 3);
         let controller = Controller::configured(&server, limited_to_namespaces);
         controller.becomes_ready().await;
         soon("told again", async || {
@@ -133,7 +143,10 @@ async fn what_is_asked_for_is_what_the_table_says() {
 
         let granted = granted();
         let requests = server.requests();
-        let used: BTreeSet<Right> = requests.iter().map(needed).collect();
+        let used: BTreeSet<Right> = requests
+            .iter()
+            .flat_map(|request| [needed(request)].into_iter().chain(creates(request)))
+            .collect();
         let missing: Vec<&Right> = used.difference(&granted).collect();
         assert!(missing.is_empty(), "not in the table: {missing:?}");
         let unused: Vec<&Right> = granted.difference(&used).collect();

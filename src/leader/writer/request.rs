@@ -115,11 +115,10 @@ pub(in crate::leader) async fn perform(
             };
         }
         Write::DeleteService(uid) => {
-            match server.send::<IgnoredAny>(delete_service(name, *uid)).await {
-                // Another Service has the name by now.
-                Err(Failure::Conflict(_)) => return Ok(Outcome::Gone),
-                deleted => deleted.map(drop),
-            }
+            // Where another Service has the name by now that is a conflict, until the agenda says
+            // something else.
+            let request = delete_service(name, *uid);
+            server.send::<IgnoredAny>(request).await.map(drop)
         }
     };
     match done {
