@@ -8,7 +8,7 @@ pub mod load_balancer;
 pub mod service_template;
 pub mod status;
 
-pub use crd::{CrdError, crd_yaml};
+pub use crd::{CrdError, crd_json, crd_yaml};
 pub use duration::GatewayDuration;
 pub use load_balancer::{
     Backend, BackendService, Exposure, Listener, LoadBalancer, LoadBalancerSpec, Path, PathType,

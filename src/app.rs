@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Config ─▶ App::start ─▶ control thread: source ─▶ Control ─▶ DataPlane (Publish)
-//!                    │                    admin port
+//!                    │                    Leader, admin port
 //!                    └──▶ data threads:   listeners, connections, tunnels
 //! App::shutdown ─▶ lame ─▶ drain ─▶ forced
 //! ```
@@ -13,6 +13,7 @@
 
 pub mod data_plane;
 pub mod exposition;
+mod lead;
 pub mod observe;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +57,7 @@ pub struct App {
     proxy: Arc<Proxy>,
     listeners: Arc<Listeners>,
     told: Told,
+    leading: Option<watch::Receiver<bool>>,
     admin: Option<SocketAddr>,
     windows: Windows,
     shutdown: Shutdown,
@@ -137,18 +139,30 @@ impl App {
             handle.clone(),
             config.windows.drain,
         );
-        let (control, told) = Control::new(
+        let (mut control, told) = Control::new(
             config.settings,
             Arc::clone(&proxy.registry),
             publisher,
             Arc::clone(&proxy.metrics),
         );
 
+        let mut leader = None;
+        let mut leading = None;
+        if let (Source::Cluster(cluster), Some(controller)) = (&config.source, config.controller) {
+            let (lead, outcome, leads) = lead::leader(controller, &proxy);
+            control = control
+                .with_outcome(outcome)
+                .with_problems(leads.problems.clone());
+            leading = Some(leads.leading);
+            leader = Some((lead, cluster.server.clone()));
+        }
+
         // The source outlives the signal: changes are served until the process has ended.
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
         let admin_address = admin.as_ref().map(Admin::address);
-        let handles = observe::handles(&proxy, &told, &shutdown);
+        let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown);
+        let resign = shutdown.begun.clone();
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
         // A runtime may not be dropped where others are polled.
         let control_runtime = tokio::runtime::Builder::new_current_thread()
@@ -171,7 +185,17 @@ impl App {
                             admin.serve(handles, stop.clone()).await;
                         }
                     };
-                    tokio::join!(control.run(updates, stop.clone()), serve_admin);
+                    let lead = async {
+                        let Some((leader, server)) = leader else {
+                            return;
+                        };
+                        // A client of its own: watches and writes do not wait for one another.
+                        match server.client() {
+                            Ok(client) => leader.run(client, resign).await,
+                            Err(error) => tracing::error!(%error, "this replica never leads"),
+                        }
+                    };
+                    tokio::join!(control.run(updates, stop.clone()), serve_admin, lead);
                 });
                 housekeeping.abort();
             })
@@ -181,6 +205,7 @@ impl App {
             proxy,
             listeners,
             told,
+            leading,
             admin: admin_address,
             windows: config.windows,
             shutdown,
@@ -221,6 +246,14 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Whether this replica writes to the API server.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.leading
+            .as_ref()
+            .is_some_and(|leading| *leading.borrow())
     }
 
     /// What is wrong at the moment.

@@ -25,15 +25,20 @@ pub enum Command {
     /// HTTP on 8080, HTTPS on 8443, admin on 9090.
     Demo(Demo),
     /// Run the controller and its proxy.
-    Run(Run),
+    Run(Box<Run>),
     /// Translate manifests and say what is wrong with them; exit 1 where something is refused.
     Check(Check),
     /// Show the routing table, of manifests or of a running process.
     Routes(Routes),
     /// Say which listener, host, route and pods serve a URL, and why the others do not.
     Explain(Explain),
-    /// Write the CustomResourceDefinitions as YAML.
-    Crd,
+    /// Write the CustomResourceDefinitions as YAML, or apply them to the cluster.
+    Crd(Crd),
+    /// Take back all that the controller wrote to the API server: owned Services, finalizers,
+    /// statuses, the Lease. Run before the controller is removed, while it still runs.
+    Uninstall(Uninstall),
+    /// Run one of the demo's pods by itself, until SIGTERM.
+    Pod(Pod),
 }
 
 /// Flags of `demo`.
@@ -83,6 +88,9 @@ pub struct Run {
     /// needed then.
     #[arg(long, value_name = "NAMESPACE", env = "HOLDFAST_NAMESPACE", value_delimiter = ',', value_parser = namespace, conflicts_with = "manifests")]
     pub namespace: Vec<String>,
+    /// Which objects are its own, and what it tells the API server.
+    #[command(flatten)]
+    pub controller: Controller,
     /// Address of the admin port: health, metrics, JSON.
     #[arg(
         long,
@@ -112,6 +120,127 @@ pub struct Run {
     /// How it writes logs.
     #[command(flatten)]
     pub logging: Logging,
+}
+
+/// Flags of `run` that concern a cluster.
+#[derive(Clone, Debug, Args)]
+pub struct Controller {
+    /// The IngressClass that is ours where there is no object of this name: the value of the legacy
+    /// annotation kubernetes.io/ingress.class, and with --namespace the name of the class.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HOLDFAST_INGRESS_CLASS",
+        default_value = "holdfast"
+    )]
+    pub ingress_class: String,
+    /// The LoadBalancer of Ingresses whose class has no parameters. By default they are served by
+    /// listeners on ports 80 and 443 of the host.
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "HOLDFAST_LOAD_BALANCER", value_parser = namespaced_name)]
+    pub load_balancer: Option<NamespacedName>,
+    /// Where the Lease is.
+    #[command(flatten)]
+    pub lease: Lease,
+    /// The pod's name, by which replicas are told apart in the Lease; by default the host's name
+    /// and something random.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// Labels of the controller's pods, to which owned Services send. Without them no Service is
+    /// made.
+    #[arg(long, value_name = "LABEL=VALUE", env = "HOLDFAST_POD_SELECTOR", value_delimiter = ',', value_parser = label)]
+    pub pod_selector: Vec<Option<(String, String)>>,
+    /// The headless Service of the controller's pods, in their namespace. Its addresses are those of
+    /// load balancers with exposure Host, and those that are asked for their open WebSockets.
+    #[arg(long, value_name = "NAME", env = "HOLDFAST_PEERS_SERVICE")]
+    pub peers_service: Option<String>,
+    /// Addresses of load balancers with exposure Host instead: IP addresses or host names.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HOLDFAST_PUBLISH_ADDRESS",
+        value_delimiter = ','
+    )]
+    pub publish_address: Vec<String>,
+}
+
+/// Which Lease.
+#[derive(Clone, Debug, Args)]
+pub struct Lease {
+    /// The controller's namespace, where the Lease and the owned Services are; by default the pod's,
+    /// or that of the kubeconfig.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub pod_namespace: Option<String>,
+    /// The Lease by which replicas choose the one that writes to the API server.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "HOLDFAST_LEASE",
+        default_value = "holdfast"
+    )]
+    pub lease: String,
+}
+
+/// Flags of `crd`.
+#[derive(Debug, Args)]
+pub struct Crd {
+    /// Apply them to the cluster of the kubeconfig, or of the pod, and wait until they are in force.
+    #[arg(long)]
+    pub apply: bool,
+    /// For how long.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, requires = "apply")]
+    pub timeout: Duration,
+}
+
+/// Flags of `uninstall`.
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    /// The namespaces that the controller is limited to.
+    #[arg(long, value_name = "NAMESPACE", env = "HOLDFAST_NAMESPACE", value_delimiter = ',', value_parser = namespace)]
+    pub namespace: Vec<String>,
+    /// Which Lease.
+    #[command(flatten)]
+    pub lease: Lease,
+    /// How long all of it may take.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Flags of `pod`.
+#[derive(Debug, Args)]
+pub struct Pod {
+    /// Which pod.
+    #[arg(value_enum)]
+    pub kind: PodKind,
+    /// Where it listens.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    pub address: SocketAddr,
+    /// The pod's name, for its answers.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// The pod's namespace, for its answers.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub pod_namespace: Option<String>,
+    /// How it writes logs.
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
+/// The demo's pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PodKind {
+    /// Answers what it saw as JSON; sends WebSocket messages back.
+    Echo,
+    /// A page where people write to each other.
+    Chat,
+}
+
+/// A namespace and a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespacedName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
 }
 
 /// How logs are written.
@@ -216,5 +345,30 @@ fn namespace(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("not the name of a namespace".to_owned())
+    }
+}
+
+fn namespaced_name(text: &str) -> Result<NamespacedName, String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok(NamespacedName {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
+        }
+        _ => Err("NAMESPACE/NAME is expected".to_owned()),
+    }
+}
+
+/// None of an empty text: so is an environment variable that is not set.
+fn label(text: &str) -> Result<Option<(String, String)>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.split_once('=') {
+        Some((label, value)) if !label.is_empty() => Ok(Some((label.to_owned(), value.to_owned()))),
+        _ => Err("LABEL=VALUE is expected".to_owned()),
     }
 }

@@ -1,12 +1,16 @@
 //! The commands.
 
+pub mod cluster;
+mod controller;
 pub mod inspection;
+pub mod pod;
 pub mod serve;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::api::crd_yaml;
+use anyhow::Context as _;
+
 use crate::cli::{Cli, Command};
 
 /// Runs a command to its end.
@@ -16,11 +20,13 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Demo(demo) => serve::demo(demo),
-        Command::Run(run) => serve::serve(run),
+        Command::Run(run) => serve::serve(*run),
         Command::Check(check) => inspection::check(&check),
         Command::Routes(routes) => inspection::routes(&routes),
         Command::Explain(explain) => inspection::explain(&explain),
-        Command::Crd => print(&crd_yaml()?),
+        Command::Crd(crd) => cluster::crd(&crd),
+        Command::Uninstall(uninstall) => cluster::uninstall(uninstall),
+        Command::Pod(pod) => pod::pod(pod),
     }
 }
 
@@ -30,4 +36,12 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// For what waits more than it works.
+fn waiting_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::control::replicas::Replicas;
+use crate::leader::LeaderSettings;
 use crate::proxy::clock::Deadlines;
 use crate::proxy::listeners::Binding;
 use crate::shutdown::Windows;
@@ -18,11 +20,23 @@ pub enum Source {
     Cluster(ClusterSource),
 }
 
+/// How a controller of a cluster writes what became of the objects.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    /// Where the replicas run, as far as objects tell of it.
+    pub replicas: Replicas,
+    /// The election, and how fast is written.
+    pub leader: LeaderSettings,
+}
+
 /// What a process is to do. Made from the command line; in tests, by hand.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where Kubernetes objects come from.
     pub source: Source,
+    /// How the API server is told what became of the objects; `None` = it is only read from. Means
+    /// nothing with a directory.
+    pub controller: Option<Controller>,
     /// Where the admin port is bound; `None` = nowhere.
     pub admin: Option<SocketAddr>,
     /// Where listeners bind.
@@ -55,6 +69,7 @@ impl Config {
     fn with(source: Source) -> Self {
         Self {
             source,
+            controller: None,
             admin: None,
             binding: Binding::default(),
             workers: std::thread::available_parallelism().map_or(1, usize::from),

@@ -12,6 +12,7 @@
 
 pub mod outcome;
 pub mod publish;
+pub mod replicas;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub struct Control<P, L> {
     unbound: Vec<BindFailure>,
     /// What is to be written to the API server, where there is one.
     outcome: Option<Outcome>,
+    /// What keeps it from being written.
+    writing: Option<watch::Receiver<Arc<Vec<Report>>>>,
     reports: Arc<ArcSwap<Vec<Report>>>,
     unlisted: Arc<ArcSwap<Vec<Scope>>>,
     generation: watch::Sender<u64>,
@@ -108,6 +111,7 @@ impl<P: Default, L: Publish> Control<P, L> {
             without_endpoints: BTreeMap::new(),
             unbound: Vec::new(),
             outcome: None,
+            writing: None,
             reports,
             unlisted,
             generation: sender,
@@ -122,11 +126,19 @@ impl<P: Default, L: Publish> Control<P, L> {
         self
     }
 
+    /// Lets it tell what keeps the leader from writing.
+    #[must_use]
+    pub fn with_problems(mut self, writing: watch::Receiver<Arc<Vec<Report>>>) -> Self {
+        self.writing = Some(writing);
+        self
+    }
+
     /// Runs until the source is gone or `stop` is cancelled. What was published last stays.
     pub async fn run(mut self, mut updates: mpsc::Receiver<Update>, stop: CancellationToken) {
         let mut retry = tokio::time::interval(BIND_RETRY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut leading = self.outcome.as_ref().map(Outcome::leading);
+        let mut writing = self.writing.clone();
         loop {
             let hold = tokio::time::Instant::from_std(self.hold_until);
             let due = self.outcome.as_ref().and_then(Outcome::due);
@@ -159,6 +171,7 @@ impl<P: Default, L: Publish> Control<P, L> {
                 }
                 () = settle => {}
                 () = changed(&mut leading) => {}
+                () = changed(&mut writing) => self.report(),
             }
             self.settle();
         }
@@ -281,6 +294,9 @@ impl<P: Default, L: Publish> Control<P, L> {
             .chain(unbound.map(|finding| Report::from(&finding)))
             .chain(self.problems.iter().cloned())
             .collect();
+        if let Some(writing) = &self.writing {
+            reports.extend(writing.borrow().iter().cloned());
+        }
         reports.sort();
         reports.dedup();
         let before = self.reports.load();
@@ -301,10 +317,10 @@ impl<P: Default, L: Publish> Control<P, L> {
     }
 }
 
-/// Waits until this replica begins or ceases to lead; for ever where nobody can tell.
-async fn changed(leading: &mut Option<watch::Receiver<bool>>) {
-    if let Some(leading) = leading
-        && leading.changed().await.is_ok()
+/// Waits until there is another value; for ever where nobody gives any.
+async fn changed<T>(value: &mut Option<watch::Receiver<T>>) {
+    if let Some(value) = value
+        && value.changed().await.is_ok()
     {
         return;
     }

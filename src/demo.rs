@@ -42,6 +42,15 @@ pub struct Pods {
     shutdown: DropGuard,
 }
 
+/// Who a pod is, where Kubernetes has given it a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `metadata.name`. Without one, pods are called `echo-1`, `echo-2`, `chat-1`, ….
+    pub name: Option<String>,
+    /// `metadata.namespace`.
+    pub namespace: Option<String>,
+}
+
 impl Pods {
     /// Binds every address (port 0 lets the system choose) and serves there until `shutdown` is
     /// cancelled. The chat pods share one room, as real ones would share a message broker.
@@ -50,6 +59,20 @@ impl Pods {
     ///
     /// When an address cannot be bound; none of the pods runs then.
     pub async fn start(
+        echo: &[SocketAddr],
+        chat: &[SocketAddr],
+        shutdown: CancellationToken,
+    ) -> io::Result<Self> {
+        Self::start_as(&Identity::default(), echo, chat, shutdown).await
+    }
+
+    /// The same, as a pod of a cluster: what it answers tells its name and namespace.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be bound; none of the pods runs then.
+    pub async fn start_as(
+        identity: &Identity,
         echo: &[SocketAddr],
         chat: &[SocketAddr],
         shutdown: CancellationToken,
@@ -79,7 +102,11 @@ impl Pods {
             };
             addresses.push(address);
             let pod = Pod {
-                name: format!("{kind}-{}", addresses.len()),
+                name: identity
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| format!("{kind}-{}", addresses.len())),
+                namespace: identity.namespace.clone(),
                 address,
                 role,
                 tasks: tasks.clone(),

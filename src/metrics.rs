@@ -8,6 +8,7 @@
 //! of reasons. There is no label for a path, a pod or a client.
 
 pub mod histogram;
+pub mod leader;
 pub mod route;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 pub use self::histogram::Histogram;
+pub use self::leader::LeaderCounters;
 pub use self::route::RouteCounters;
 use crate::routing::Origin;
 
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub publishes: Histogram,
     /// To translate the world, in seconds.
     pub rebuilds: Histogram,
+    /// What is written to the API server.
+    pub leader: LeaderCounters,
 }
 
 /// Counts an open client connection until it is dropped.
@@ -65,6 +69,7 @@ impl Default for Metrics {
             websocket_handshakes: Histogram::default(),
             publishes: Histogram::default(),
             rebuilds: Histogram::default(),
+            leader: LeaderCounters::default(),
         }
     }
 }

@@ -21,6 +21,14 @@ pub enum CrdError {
 /// # Errors
 /// If the generated schema could not be written, which does not depend on any input.
 pub fn crd_yaml() -> Result<String, CrdError> {
+    Ok(serde_yaml::to_string(&crd_json()?)?)
+}
+
+/// The CustomResourceDefinition of `LoadBalancer`.
+///
+/// # Errors
+/// As [`crd_yaml`].
+pub fn crd_json() -> Result<Value, CrdError> {
     let mut crd = serde_json::to_value(LoadBalancer::crd())?;
     if let Some(versions) = crd
         .pointer_mut("/spec/versions")
@@ -36,7 +44,7 @@ pub fn crd_yaml() -> Result<String, CrdError> {
             }
         }
     }
-    Ok(serde_yaml::to_string(&crd)?)
+    Ok(crd)
 }
 
 /// Says in the way of Kubernetes what the generator says in the way of Rust.

@@ -10,6 +10,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 use crate::control::Told;
 use crate::metrics::histogram::BOUNDS_MICROS;
@@ -20,11 +21,16 @@ use crate::websocket::{RouteTotals, Traffic};
 
 /// All metrics of a process, as OpenMetrics text.
 #[must_use]
-pub fn exposition(proxy: &Arc<Proxy>, told: &Told) -> String {
+pub fn exposition(
+    proxy: &Arc<Proxy>,
+    told: &Told,
+    leading: Option<&watch::Receiver<bool>>,
+) -> String {
     let mut registry = Registry::with_prefix("holdfast");
     registry.register_collector(Box::new(Exposition {
         proxy: Arc::clone(proxy),
         told: told.clone(),
+        leading: leading.cloned(),
     }));
     let mut text = String::new();
     // Writing to a string does not fail; a partial text is better than none.
@@ -36,6 +42,8 @@ pub fn exposition(proxy: &Arc<Proxy>, told: &Told) -> String {
 struct Exposition {
     proxy: Arc<Proxy>,
     told: Told,
+    /// None where there is nothing to lead in.
+    leading: Option<watch::Receiver<bool>>,
 }
 
 type Result = std::result::Result<(), fmt::Error>;
@@ -46,7 +54,8 @@ impl Collector for Exposition {
         self.requests(&mut encoder)?;
         self.connections(&mut encoder)?;
         self.tunnels(&mut encoder)?;
-        self.control(&mut encoder)
+        self.control(&mut encoder)?;
+        self.leader(&mut encoder)
     }
 }
 
@@ -236,6 +245,35 @@ impl Exposition {
             "From the notification of a change to the table that serves it",
             &metrics.publishes,
         )
+    }
+
+    fn leader(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let Some(leading) = &self.leading else {
+            return Ok(());
+        };
+        let counters = &self.proxy.metrics.leader;
+        gauge(
+            encoder,
+            "leading",
+            "1 on the replica that writes to the API server, 0 on the others",
+            u64::from(*leading.borrow()),
+        )?;
+        gauge(
+            encoder,
+            "api_writes_waiting",
+            "Writes to the API server that wait, those that have failed included",
+            counters.waiting(),
+        )?;
+        let mut family = counter(
+            encoder,
+            "api_writes",
+            "Writes to the API server, by what is written and what became of it",
+        )?;
+        for ((kind, outcome), count) in counters.writes() {
+            let labels: Labels<'_, 2> = [("kind", kind), ("outcome", outcome)];
+            add(&mut family, &labels, count)?;
+        }
+        Ok(())
     }
 }
 

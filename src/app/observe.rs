@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::exposition::exposition;
 use crate::admin::{Handles, Readiness};
 use crate::control::Told;
 use crate::inspect;
+use crate::leader::peers::PATH as TUNNEL_COUNTS;
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
 use crate::translate::report::Subject;
@@ -18,7 +20,12 @@ const SHOWN: usize = 10;
 
 /// Read handles on a running process.
 #[must_use]
-pub fn handles(proxy: &Arc<Proxy>, told: &Told, shutdown: &Shutdown) -> Handles {
+pub fn handles(
+    proxy: &Arc<Proxy>,
+    told: &Told,
+    leading: Option<watch::Receiver<bool>>,
+    shutdown: &Shutdown,
+) -> Handles {
     let ready = {
         let told = told.clone();
         let begun = shutdown.begun.clone();
@@ -36,7 +43,7 @@ pub fn handles(proxy: &Arc<Proxy>, told: &Told, shutdown: &Shutdown) -> Handles 
     let metrics = {
         let proxy = Arc::clone(proxy);
         let told = told.clone();
-        move || exposition(&proxy, &told)
+        move || exposition(&proxy, &told, leading.as_ref())
     };
     let routes = {
         let proxy = Arc::clone(proxy);
@@ -65,10 +72,21 @@ pub fn handles(proxy: &Arc<Proxy>, told: &Told, shutdown: &Shutdown) -> Handles 
             json!({ "tunnels": tunnels })
         }
     };
+    let counts = {
+        let proxy = Arc::clone(proxy);
+        move || {
+            let counts = proxy.tunnels.open_by_listener();
+            let counts = counts
+                .into_iter()
+                .map(|(listener, count)| (listener.to_string(), count.into()));
+            Value::Object(counts.collect())
+        }
+    };
     Handles::new(ready, metrics)
         .json("/routes", "the routing table in effect", routes)
         .json("/findings", "what is wrong, and the remedy", findings)
         .json("/tunnels", "open WebSockets", tunnels)
+        .json(TUNNEL_COUNTS, "how many, by listener", counts)
 }
 
 /// What has to be read before anything can be served, and what keeps it from being.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
+use super::{controller, waiting_runtime};
 use crate::app::{App, Drained};
 use crate::cli::{Demo, Logging, Run, Switch};
 use crate::config::Config;
@@ -25,6 +26,7 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
     let Run {
         manifests,
         mut namespace,
+        controller,
         admin,
         bind_address,
         any_port,
@@ -34,6 +36,7 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
         drain_grace,
         logging,
     } = run;
+    // The main thread only waits: for signals, and for the end.
     let runtime = waiting_runtime()?;
     let mut config = match manifests {
         Some(directory) => Config::new(directory),
@@ -44,6 +47,7 @@ pub fn serve(run: Run) -> anyhow::Result<ExitCode> {
             Config::cluster(ClusterSource::new(server, namespace))
         }
     };
+    controller::configure(&mut config, controller);
     config.admin = Some(admin);
     config.binding = Binding {
         address: bind_address,
@@ -152,14 +156,6 @@ async fn finish(app: App, signals: &mut Signals) -> anyhow::Result<ExitCode> {
 fn start_logs(config: &mut Config, logging: &Logging) -> anyhow::Result<()> {
     config.access_log = logging.access_log == Switch::On;
     telemetry::start(&logging.log, logging.log_format)
-}
-
-/// The main thread only waits: for signals, and for the end.
-fn waiting_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")
 }
 
 fn print_addresses(app: &App) -> anyhow::Result<()> {

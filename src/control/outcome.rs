@@ -12,17 +12,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::replicas::Replicas;
 use crate::api::{Address, Exposure};
 use crate::leader::{Agenda, Aspect, Matter, Notice, Write};
 use crate::routing::ListenerId;
 use crate::translate::Translator;
 use crate::translate::finding::Finding;
-use crate::translate::owned_service::{Pods, is_as_declared, owned_service, owned_service_name};
+use crate::translate::owned_service::{is_as_declared, owned_service, owned_service_name};
 use crate::translate::report::{Report, Subject};
 use crate::translate::status::{Facts, load_balancer_status};
 use crate::world::{
@@ -40,24 +42,14 @@ const STANDING: Duration = Duration::from_secs(2);
 /// Asks for the open WebSockets of all replicas, by listener.
 pub type OpenTunnels = Arc<dyn Fn() -> BTreeMap<ListenerId, u32> + Send + Sync>;
 
-/// Where this controller runs, as far as objects tell of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replicas {
-    /// The controller's pods.
-    pub pods: Pods,
-    /// The headless Service of the pods, whose addresses are those of the hosts where the pods are
-    /// on host ports.
-    pub peers: Option<ObjectName>,
-    /// Addresses of the hosts, where the pods' own are not to be told.
-    pub addresses: Vec<Address>,
-}
-
 /// See the module.
 pub struct Outcome {
     replicas: Replicas,
     agenda: Agenda,
     leading: watch::Receiver<bool>,
     open_tunnels: OpenTunnels,
+    /// Who wants to know where the replicas' admin ports are.
+    peers: Option<watch::Sender<Vec<SocketAddr>>>,
     /// Whether the agenda is being kept.
     is_kept: bool,
     ingresses: BTreeSet<ObjectName>,
@@ -113,6 +105,7 @@ impl Outcome {
             agenda,
             leading,
             open_tunnels,
+            peers: None,
             is_kept: false,
             ingresses: BTreeSet::new(),
             load_balancers: BTreeSet::new(),
@@ -124,6 +117,13 @@ impl Outcome {
             findings: BTreeMap::new(),
             told: None,
         }
+    }
+
+    /// Lets it tell where the admin ports of the replicas are.
+    #[must_use]
+    pub fn with_peers(mut self, peers: watch::Sender<Vec<SocketAddr>>) -> Self {
+        self.peers = Some(peers);
+        self
     }
 
     /// Whether this replica leads.
@@ -228,9 +228,11 @@ impl Outcome {
         }
         if !std::mem::replace(&mut self.is_kept, true) {
             self.look_at_everything(known.world);
+            self.tell_peers(known.world);
         }
         let now = Instant::now();
         if std::mem::take(&mut self.hosts_changed) {
+            self.tell_peers(known.world);
             let names = known.world.load_balancers().keys();
             self.load_balancers.extend(names.cloned());
             self.load_balancers.extend(self.addresses.keys().cloned());
@@ -388,17 +390,7 @@ impl Outcome {
             let actual = owned(world, &service, name);
             return actual.map_or_else(Arc::default, |actual| actual.addresses.as_slice().into());
         }
-        if !self.replicas.addresses.is_empty() {
-            return self.replicas.addresses.as_slice().into();
-        }
-        let peers = self.replicas.peers.iter();
-        let addresses: BTreeSet<Address> = peers
-            .flat_map(|peers| world.slices_of(peers))
-            .flat_map(|slice| &slice.endpoints)
-            .filter(|endpoint| endpoint.ready)
-            .map(|endpoint| Address::new(endpoint.address.as_str()))
-            .collect();
-        addresses.into_iter().collect()
+        self.replicas.hosts(world)
     }
 
     /// Takes in all that is wrong now, and tells what has been for long enough.
@@ -417,7 +409,17 @@ impl Outcome {
         }
         self.told = Some(Arc::clone(reports));
         let current: BTreeSet<Finding> = reports.iter().filter_map(finding_of).collect();
-        self.findings.retain(|finding, _| current.contains(finding));
+        let agenda = &self.agenda;
+        self.findings.retain(|finding, standing| {
+            let stays = current.contains(finding);
+            if !stays && standing.is_told {
+                agenda.resolved(&Notice {
+                    finding: finding.clone(),
+                    uid: world.uid(&finding.object),
+                });
+            }
+            stays
+        });
         for finding in current {
             self.findings.entry(finding).or_insert(Standing {
                 since: now,
@@ -425,6 +427,12 @@ impl Outcome {
             });
         }
         self.tell_standing(world, now);
+    }
+
+    fn tell_peers(&self, world: &World) {
+        if let Some(peers) = &self.peers {
+            peers.send_replace(self.replicas.admin_ports(world));
+        }
     }
 
     fn tell_standing(&mut self, world: &World, now: Instant) {

@@ -35,6 +35,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 #[serde(rename_all = "camelCase")]
 struct Seen<'a> {
     pod: &'a str,
+    /// Where the pod is one of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
     address: String,
     peer: String,
     method: &'a str,
@@ -109,6 +112,7 @@ pub(super) async fn answer(mut request: Request<Incoming>, client: Client) -> Re
 fn seen<'a>(head: &'a Parts, body: SeenBody, client: &'a Client) -> Seen<'a> {
     Seen {
         pod: &client.pod.name,
+        namespace: client.pod.namespace.as_deref(),
         address: client.pod.address.to_string(),
         peer: client.peer.to_string(),
         method: head.method.as_str(),

@@ -37,6 +37,8 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 /// One pod.
 pub(super) struct Pod {
     pub(super) name: String,
+    /// Where it is one of a cluster.
+    pub(super) namespace: Option<String>,
     pub(super) address: SocketAddr,
     pub(super) role: Role,
     pub(super) tasks: TaskTracker,

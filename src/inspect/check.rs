@@ -67,6 +67,10 @@ pub fn json(finding: &Report) -> Value {
     });
     let object = match &finding.subject {
         Subject::Object(object) => Some(object),
+        Subject::Write(resource) => {
+            value["resource"] = json!(resource);
+            None
+        }
         Subject::Watch { kind, namespace } => {
             value["kind"] = json!(kind.as_str());
             value["namespace"] = json!(namespace.as_deref());

@@ -77,6 +77,9 @@ pub struct ClusterSource {
     /// The namespaces to watch; none = all. With namespaces, what lives outside of them is not
     /// watched, and no rights beyond them are needed.
     pub namespaces: Vec<String>,
+    /// The controller's own namespace, if it is to be seen where `namespaces` does not name it: its
+    /// Services and their endpoints are watched there, and nothing else.
+    pub own_namespace: Option<String>,
     /// How long to wait for what.
     pub pace: Pace,
 }
@@ -88,6 +91,7 @@ impl ClusterSource {
         Self {
             server,
             namespaces,
+            own_namespace: None,
             pace: Pace::default(),
         }
     }
@@ -111,7 +115,7 @@ impl ClusterSource {
     }
 
     async fn run(self, client: Client, updates: &mpsc::Sender<Update>) {
-        let (watched, unwatched) = scopes(&self.namespaces);
+        let (watched, unwatched) = scopes(&self.namespaces, self.own_namespace.as_deref());
         let (events, heard) = mpsc::channel(EVENTS);
         // Ends them all when it is dropped.
         let mut watches = JoinSet::new();
@@ -131,7 +135,7 @@ impl ClusterSource {
 }
 
 /// What is watched, and what is taken as empty.
-fn scopes(namespaces: &[String]) -> (Vec<Scope>, Vec<Scope>) {
+fn scopes(namespaces: &[String], own: Option<&str>) -> (Vec<Scope>, Vec<Scope>) {
     if namespaces.is_empty() {
         return (Kind::ALL.map(Scope::from).to_vec(), Vec::new());
     }
@@ -148,8 +152,18 @@ fn scopes(namespaces: &[String]) -> (Vec<Scope>, Vec<Scope>) {
             namespace: Some(Arc::clone(namespace)),
         })
     });
+    // The owned Services, and the addresses of the other replicas.
+    let own = own
+        .filter(|own| namespaces.iter().all(|name| **name != **own))
+        .into_iter()
+        .flat_map(|own| {
+            [Kind::EndpointSlice, Kind::Service].map(|kind| Scope {
+                kind,
+                namespace: Some(own.into()),
+            })
+        });
     (
-        watched.collect(),
+        watched.chain(own).collect(),
         outside.into_iter().map(Scope::from).collect(),
     )
 }

@@ -85,6 +85,9 @@ pub enum Reason {
     SpecInvalid,
     Unsupported,
     WatchFailed,
+    WriteFailed,
+    WriteForbidden,
+    WriteRefused,
 }
 
 impl Reason {
@@ -119,6 +122,9 @@ impl Reason {
             Self::SpecInvalid => "SpecInvalid",
             Self::Unsupported => "Unsupported",
             Self::WatchFailed => "WatchFailed",
+            Self::WriteFailed => "WriteFailed",
+            Self::WriteForbidden => "WriteForbidden",
+            Self::WriteRefused => "WriteRefused",
         }
     }
 }

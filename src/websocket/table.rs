@@ -12,7 +12,7 @@
 //! A tunnel leaves `open` and enters `closed` under one lock, so a reader never counts it twice
 //! nor misses it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::routing::RouteId;
+use crate::routing::{ListenerId, RouteId};
 
 use super::close::{Cause, Ending, Side};
 use super::scanner::Traffic;
@@ -155,6 +155,23 @@ impl TunnelTable {
             }
         }
         all.into_values().collect()
+    }
+
+    /// How many tunnels are open, by the listener that took the client's connection.
+    #[must_use]
+    pub fn open_by_listener(&self) -> BTreeMap<Arc<ListenerId>, u64> {
+        let mut counts = BTreeMap::new();
+        for shard in &self.shared.shards {
+            for record in lock(shard).open.values() {
+                match counts.get_mut(&record.info.listener) {
+                    Some(count) => *count += 1,
+                    None => {
+                        counts.insert(Arc::clone(&record.info.listener), 1);
+                    }
+                }
+            }
+        }
+        counts
     }
 
     /// Forgets the totals of routes that `keep` does not name and that no open tunnel came by, so

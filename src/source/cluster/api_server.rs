@@ -102,6 +102,12 @@ impl ApiServer {
         })
     }
 
+    /// The namespace of the pod that this runs in, or of the kubeconfig's context.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.0.default_namespace
+    }
+
     /// The URL.
     #[must_use]
     pub fn address(&self) -> String {

@@ -1,0 +1,22 @@
+//! The whole program against an API server that does what a test says.
+
+#![allow(
+    clippy::large_futures,
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub
+)]
+
+mod api_server;
+mod changes;
+mod controller;
+mod faults;
+#[path = "../proxy/harness.rs"]
+mod harness;
+mod objects;
+mod outages;
+#[path = "../proxy/peers.rs"]
+mod peers;
+mod refusals;
+mod start;
