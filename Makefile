@@ -45,13 +45,18 @@ bench: ## Install nginx and HAProxy, then measure the proxy side by side with th
 	cargo build --release -p holdfast -p holdfast-bench
 	target/release/holdfast-bench compare --json target/bench.json --markdown target/bench.md
 
+.PHONY: bench-cluster
+bench-cluster: ## Measure on a Kubernetes cluster made for it: changes, memory, restarts; as root
+	cargo build --release -p holdfast -p holdfast-bench
+	bench/cluster.sh
+
 .PHONY: image
 image: ## Build the container image with Docker or buildah
 	scripts/image.sh
 
 .PHONY: e2e
 e2e: ## Run the tests on a Kubernetes cluster made for them, as root
-	timeout --verbose --foreground --kill-after=60s $(E2E_TIME_LIMIT) e2e/run.sh
+	timeout --verbose --foreground --kill-after=2m $(E2E_TIME_LIMIT) e2e/run.sh
 
 .PHONY: e2e-up
 e2e-up: ## Bring the tests' cluster up and leave it up, as root

@@ -9,6 +9,7 @@
 
 mod backend;
 mod client;
+mod cluster;
 mod echo;
 mod measure;
 mod os;
@@ -53,6 +54,8 @@ enum Command {
     Served(Options),
     /// Memory of Holdfast without traffic.
     Footprint(Options),
+    /// Holdfast on a real API server, that of the kubeconfig.
+    Cluster(cluster::Options),
     /// The echo server that all of them need; they start it themselves.
     Backend {
         /// Where to listen.
@@ -85,6 +88,7 @@ fn start() -> Result<ExitCode> {
         Command::Changes(options) => (&[Measure::Changes], options),
         Command::Served(options) => (&[Measure::Served], options),
         Command::Footprint(options) => (&[Measure::Footprint], options),
+        Command::Cluster(options) => return runtime.block_on(cluster::run(options)),
         Command::Backend { addresses } => {
             runtime.block_on(backend::serve(&addresses))?;
             return Ok(ExitCode::SUCCESS);

@@ -1,6 +1,6 @@
 //! What is rendered is what Kubernetes reads: each object decodes into its type and back unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -34,7 +34,9 @@ pub(crate) fn assert_typed(object: &Value, context: &str) {
         ("networking.k8s.io/v1", "NetworkPolicy") => back::<NetworkPolicy>(object),
         ("policy/v1", "PodDisruptionBudget") => back::<PodDisruptionBudget>(object),
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => back::<ClusterRole>(object),
-        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => back::<ClusterRoleBinding>(object),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
+            back::<ClusterRoleBinding>(object)
+        }
         ("rbac.authorization.k8s.io/v1", "Role") => back::<Role>(object),
         ("rbac.authorization.k8s.io/v1", "RoleBinding") => back::<RoleBinding>(object),
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
@@ -46,8 +48,38 @@ pub(crate) fn assert_typed(object: &Value, context: &str) {
         }
         other => panic!("{context}: an object of an unknown type: {other:?}"),
     };
-    let back = back.unwrap_or_else(|error| panic!("{context}: {kind}: {error}: {object:#}"));
-    assert_eq!(*object, back, "{context}: {kind} comes back otherwise");
+    let back = back.unwrap_or_else(|error| panic!("{context}: {kind}: {error}"));
+    let name = &object["metadata"]["name"];
+    if let Some(difference) = difference(object, &back, "") {
+        panic!("{context}: {kind} {name} comes back otherwise: {difference}");
+    }
+}
+
+/// Where two values differ first. 1 and 1.0 are the same number.
+fn difference(before: &Value, after: &Value, at: &str) -> Option<String> {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let fields: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            fields.into_iter().find_map(|field| {
+                let at = format!("{at}.{field}");
+                match (before.get(field), after.get(field)) {
+                    (Some(before), Some(after)) => difference(before, after, &at),
+                    (before, _) if before.is_some() => Some(format!("{at} is lost")),
+                    _ => Some(format!("{at} is added")),
+                }
+            })
+        }
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => before
+            .iter()
+            .zip(after)
+            .enumerate()
+            .find_map(|(index, (before, after))| {
+                difference(before, after, &format!("{at}[{index}]"))
+            }),
+        (Value::Number(before), Value::Number(after)) if before.as_f64() == after.as_f64() => None,
+        (before, after) if before == after => None,
+        (before, after) => Some(format!("{at} is {before} and becomes {after}")),
+    }
 }
 
 fn back<T: DeserializeOwned + Serialize>(object: &Value) -> serde_json::Result<Value> {
@@ -109,9 +141,15 @@ struct RuleGroup {
 /// A release name of 53 letters is what Helm allows, and 63 what Kubernetes does for most names.
 #[test]
 fn long_names_stay_within_bounds() {
-    for overrides in ["{}", "fullnameOverride: abcdefghij-abcdefghij-abcdefghij-abcdefghij-abcdefghi"] {
+    for overrides in [
+        "{}",
+        "fullnameOverride: abcdefghij-abcdefghij-abcdefghij-abcdefghij-abcdefghi",
+    ] {
         let mut values: Value = serde_yaml::from_str(overrides).unwrap();
-        super::values::merge(&mut values, serde_yaml::from_str(super::goldens::EVERYTHING).unwrap());
+        super::values::merge(
+            &mut values,
+            serde_yaml::from_str(super::goldens::EVERYTHING).unwrap(),
+        );
         let mut rendering = helm::Rendering::of(values);
         rendering.release = "r2345678901234567890123456789012345678901234567890123".to_owned();
         let objects = rendering.objects();
@@ -126,7 +164,11 @@ fn long_names_stay_within_bounds() {
             }
             let namespaced = object["metadata"].get("namespace").is_some();
             let kind = object["kind"].as_str().unwrap();
-            assert_eq!(namespaced, !(kind.starts_with("Cluster") || kind == "IngressClass"), "{kind}");
+            assert_eq!(
+                namespaced,
+                !(kind.starts_with("Cluster") || kind == "IngressClass"),
+                "{kind}"
+            );
         }
     }
 }
@@ -135,7 +177,9 @@ fn long_names_stay_within_bounds() {
 #[test]
 fn releases_do_not_meet() {
     let of = |release: &str| {
-        let mut rendering = helm::with("controller: {ingressClassResource: {enabled: false}, metrics: {enabled: true}}");
+        let mut rendering = helm::with(
+            "controller: {ingressClassResource: {enabled: false}, metrics: {enabled: true}}",
+        );
         rendering.release = release.to_owned();
         rendering.objects()
     };

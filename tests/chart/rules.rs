@@ -1,5 +1,7 @@
 //! What has to hold between the objects, whatever the values.
 
+use clap::{CommandFactory as _, Parser as _};
+use holdfast::cli::Cli;
 use serde_json::{Value, json};
 
 use super::helm::{Rendering, find, with};
@@ -73,7 +75,11 @@ fn only_low_ports_of_a_node_need_root() {
         "controller: {hostNetwork: true, service: {ports: {http: 8080, https: 1024}}}",
         "controller: {hostNetwork: true, service: {enableHttp: false, ports: {https: 8443}}}",
     ];
-    for (values, is_low) in low.iter().map(|v| (v, true)).chain(ordinary.iter().map(|v| (v, false))) {
+    for (values, is_low) in low
+        .iter()
+        .map(|v| (v, true))
+        .chain(ordinary.iter().map(|v| (v, false)))
+    {
         let pod = pod(values);
         let (user, capabilities) = if is_low {
             (0, json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}))
@@ -83,7 +89,10 @@ fn only_low_ports_of_a_node_need_root() {
         let security = &pod["securityContext"];
         assert_eq!(security["runAsUser"], user, "{values}");
         assert_eq!(security["runAsNonRoot"], !is_low, "{values}");
-        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{values}");
+        assert_eq!(
+            security["seccompProfile"]["type"], "RuntimeDefault",
+            "{values}"
+        );
         let container = &pod["containers"][0]["securityContext"];
         assert_eq!(container["capabilities"], capabilities, "{values}");
         assert_eq!(container["readOnlyRootFilesystem"], true, "{values}");
@@ -103,12 +112,22 @@ fn host_network_means_exposure_host() {
     assert_eq!(pod["hostNetwork"], true);
     assert_eq!(pod["dnsPolicy"], "ClusterFirstWithHostNet");
     let ports = pod["containers"][0]["ports"].as_array().unwrap();
-    let taken: Vec<i64> = ports.iter().filter_map(|port| port["hostPort"].as_i64()).collect();
+    let taken: Vec<i64> = ports
+        .iter()
+        .filter_map(|port| port["hostPort"].as_i64())
+        .collect();
     assert_eq!(taken, [8080, 443]);
     for kind in ["Deployment", "DaemonSet"] {
-        let field = if kind == "Deployment" { "strategy" } else { "updateStrategy" };
+        let field = if kind == "Deployment" {
+            "strategy"
+        } else {
+            "updateStrategy"
+        };
         for (host, surge, unavailable) in [(false, 1, 0), (true, 0, 1)] {
-            let objects = with(&format!("controller: {{kind: {kind}, hostNetwork: {host}}}")).objects();
+            let objects = with(&format!(
+                "controller: {{kind: {kind}, hostNetwork: {host}}}"
+            ))
+            .objects();
             let strategy = &find(&objects, kind, "holdfast").unwrap()["spec"][field];
             let expected = json!({"maxSurge": surge, "maxUnavailable": unavailable});
             assert_eq!(strategy["rollingUpdate"], expected, "{kind} {host}");
@@ -129,7 +148,10 @@ fn probes_ask_the_right_page() {
         let expected = json!({"path": path, "port": "admin"});
         assert_eq!(container[probe]["httpGet"], expected, "{probe}");
     }
-    assert_eq!(container["ports"][0], json!({"name": "admin", "containerPort": 9191, "protocol": "TCP"}));
+    assert_eq!(
+        container["ports"][0],
+        json!({"name": "admin", "containerPort": 9191, "protocol": "TCP"})
+    );
     let flag = json!("--admin=[::]:9191");
     assert!(container["args"].as_array().unwrap().contains(&flag));
 }
@@ -143,7 +165,11 @@ fn replicas_are_kept_apart_and_up() {
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     let selector = &deployment["spec"]["selector"]["matchLabels"];
     let selects = |selector: &Value| {
-        selector.as_object().unwrap().iter().all(|(name, value)| labels[name] == *value)
+        selector
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(name, value)| labels[name] == *value)
     };
     assert!(selects(selector));
     let spread = &deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0];
@@ -158,8 +184,14 @@ fn replicas_are_kept_apart_and_up() {
     for (values, is_there) in [
         ("controller: {replicaCount: 1}", false),
         ("controller: {kind: DaemonSet}", false),
-        ("controller: {replicaCount: 1, autoscaling: {enabled: true}}", true),
-        ("controller: {autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 1}}", false),
+        (
+            "controller: {replicaCount: 1, autoscaling: {enabled: true}}",
+            true,
+        ),
+        (
+            "controller: {autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 1}}",
+            false,
+        ),
         ("controller: {minAvailable: 0}", true),
     ] {
         let objects = with(values).objects();
@@ -172,10 +204,15 @@ fn replicas_are_kept_apart_and_up() {
 #[test]
 fn jobs_are_not_taken_for_the_controller() {
     let objects = with("{}").objects();
-    let selector = &find(&objects, "Deployment", "holdfast").unwrap()["spec"]["selector"]["matchLabels"];
+    let selector =
+        &find(&objects, "Deployment", "holdfast").unwrap()["spec"]["selector"]["matchLabels"];
     for job in ["holdfast-crds", "holdfast-uninstall"] {
         let labels = &find(&objects, "Job", job).unwrap()["spec"]["template"]["metadata"]["labels"];
-        let selected = selector.as_object().unwrap().iter().all(|(name, value)| labels[name] == *value);
+        let selected = selector
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(name, value)| labels[name] == *value);
         assert!(!selected, "{job}");
     }
 }
@@ -185,27 +222,44 @@ fn jobs_are_not_taken_for_the_controller() {
 fn everybody_means_the_same_load_balancer() {
     for (values, name, namespace) in [
         ("{}", "holdfast", "edge"),
-        ("controller: {loadBalancer: {name: mine, namespace: chat}}", "mine", "chat"),
-        ("controller: {loadBalancer: {create: false, name: mine}}", "mine", "edge"),
-        ("controller: {scope: {enabled: true, namespace: 'shop,chat'}}", "holdfast", "shop"),
+        (
+            "controller: {loadBalancer: {name: mine, namespace: chat}}",
+            "mine",
+            "chat",
+        ),
+        (
+            "controller: {loadBalancer: {create: false, name: mine}}",
+            "mine",
+            "edge",
+        ),
+        (
+            "controller: {scope: {enabled: true, namespace: 'shop,chat'}}",
+            "holdfast",
+            "shop",
+        ),
     ] {
         let objects = with(values).objects();
-        let expected = json!({
-            "name": "HOLDFAST_LOAD_BALANCER",
-            "value": format!("{namespace}/{name}"),
-        });
-        for (kind, object) in [("Deployment", "holdfast"), ("Job", "holdfast-uninstall")] {
-            let object = find(&objects, kind, object).unwrap();
-            let env = &object["spec"]["template"]["spec"]["containers"][0]["env"];
-            assert!(env.as_array().unwrap().contains(&expected), "{values}: {env:#}");
-        }
+        let deployment = find(&objects, "Deployment", "holdfast").unwrap();
+        let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let flag = format!("--load-balancer={namespace}/{name}");
+        assert!(
+            args.as_array().unwrap().contains(&json!(flag)),
+            "{values}: {args:#}"
+        );
         if let Some(class) = find(&objects, "IngressClass", "holdfast") {
             assert_eq!(class["spec"]["controller"], holdfast::api::CONTROLLER);
             assert_eq!(class["spec"]["parameters"]["name"], name, "{values}");
-            assert_eq!(class["spec"]["parameters"]["namespace"], namespace, "{values}");
+            assert_eq!(
+                class["spec"]["parameters"]["namespace"], namespace,
+                "{values}"
+            );
         }
         let object = find(&objects, "LoadBalancer", name);
-        assert_eq!(object.is_some(), !values.contains("create: false"), "{values}");
+        assert_eq!(
+            object.is_some(),
+            !values.contains("create: false"),
+            "{values}"
+        );
         if let Some(object) = object {
             assert_eq!(object["metadata"]["namespace"], namespace, "{values}");
         }
@@ -218,7 +272,9 @@ fn everybody_means_the_same_load_balancer() {
 /// A parent chart may turn the chart off, and share its `global`.
 #[test]
 fn values_of_a_parent_chart_are_let_through() {
-    let objects = with("{enabled: true, global: {storageClass: fast, image: {registry: r.example}}}").objects();
+    let objects =
+        with("{enabled: true, global: {storageClass: fast, image: {registry: r.example}}}")
+            .objects();
     let pod = &find(&objects, "Deployment", "holdfast").unwrap()["spec"]["template"]["spec"];
     let image = concat!("r.example/holdfast:", env!("CARGO_PKG_VERSION"));
     assert_eq!(pod["containers"][0]["image"], image);
@@ -229,4 +285,45 @@ fn values_of_a_parent_chart_are_let_through() {
 fn rendering_is_repeatable() {
     let rendering = Rendering::of(serde_yaml::from_str(super::goldens::EVERYTHING).unwrap());
     assert_eq!(rendering.text(), rendering.text());
+}
+
+/// The program takes every flag and every variable that the chart gives it.
+#[test]
+fn the_program_understands_what_it_is_given() {
+    let mut containers = 0;
+    for (name, values) in super::goldens::cases() {
+        // Flags of a container of somebody else's are not for us to judge.
+        let objects = Rendering::of(values).objects();
+        for object in &objects {
+            let list = &object["spec"]["template"]["spec"]["containers"];
+            for container in list.as_array().into_iter().flatten() {
+                if container["name"] == "holdfast" {
+                    containers += 1;
+                    assert_understood(container, &name);
+                }
+            }
+        }
+    }
+    assert!(containers > 40);
+}
+
+fn assert_understood(container: &Value, context: &str) {
+    let args: Vec<String> = serde_json::from_value(container["args"].clone()).unwrap();
+    let words = std::iter::once("holdfast").chain(args.iter().map(String::as_str));
+    Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let cli = Cli::command();
+    let command = cli.find_subcommand(&args[0]).unwrap();
+    let known: Vec<&str> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .collect();
+    for variable in container["env"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().unwrap();
+        let ours = name.starts_with("HOLDFAST_") || name.starts_with("POD_");
+        assert!(
+            !ours || known.contains(&name),
+            "{context}: {name} is not known to {}",
+            args[0]
+        );
+    }
 }
