@@ -100,7 +100,8 @@ struct Object {
 #[derive(Debug, Deserialize)]
 struct Page {
     metadata: ListMeta,
-    items: Vec<Object>,
+    /// An API server says null, and not an empty list, where it is asked for metadata alone.
+    items: Option<Vec<Object>>,
 }
 
 impl Object {
@@ -413,7 +414,7 @@ impl Uninstall<'_> {
                 .await
             {
                 Ok(page) => {
-                    objects.extend(page.items);
+                    objects.extend(page.items.unwrap_or_default());
                     match page.metadata.continue_.filter(|next| !next.is_empty()) {
                         Some(next) => params.continue_token = Some(next),
                         None => return Ok(objects),
