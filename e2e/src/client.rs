@@ -7,7 +7,7 @@ mod visitor;
 mod websocket;
 mod wire;
 
-pub(crate) use certificate::{Authority, Issued};
+pub(crate) use certificate::{Authority, Issued, secret};
 pub(crate) use tls::Trust;
 pub(crate) use visitor::Visitor;
 pub(crate) use websocket::{Received, Socket};

@@ -10,6 +10,7 @@
 //!                                      └─▶ client        HTTP, TLS, WebSockets
 //! ```
 
+mod browser;
 mod client;
 mod cluster;
 mod diagnosis;
