@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::api::{self, Address, AddressType, LoadBalancer};
+use crate::api::{self, Address, AddressType, LoadBalancer, LoadBalancerStatus};
 use crate::leader::agenda::{Matter, Write};
 use crate::leader::server::{Failure, Server};
 use crate::world::object::format_uid;
@@ -100,7 +100,7 @@ pub(in crate::leader) async fn perform(
             server.send::<IgnoredAny>(request).await.map(drop)
         }
         Write::LoadBalancerStatus(status) => {
-            let request = load_balancer_status(name, &json!(status));
+            let request = load_balancer_status(name, Some(status));
             server.send::<IgnoredAny>(request).await.map(drop)
         }
         Write::Finalizer(is_wanted) => return finalizer(server, name, *is_wanted).await,
@@ -170,10 +170,16 @@ pub(in crate::leader) fn ingress_status(name: &ObjectName, addresses: &[Address]
     )
 }
 
-/// The status as a whole; with `{}` what we wrote of it is removed.
-pub(in crate::leader) fn load_balancer_status(name: &ObjectName, status: &Value) -> Built {
+/// The status as a whole. Without one nothing is applied, so what is solely ours is removed; an
+/// empty one would become null, which the schema refuses.
+pub(in crate::leader) fn load_balancer_status(
+    name: &ObjectName,
+    status: Option<&LoadBalancerStatus>,
+) -> Built {
     let mut object = head::<LoadBalancer>(name);
-    object["status"] = status.clone();
+    if let Some(status) = status {
+        object["status"] = json!(status);
+    }
     at::<LoadBalancer>(name).patch_subresource(
         "status",
         &name.name,
