@@ -295,7 +295,7 @@ impl Uninstall<'_> {
                     let name = object.name();
                     // The finalizer last: without it the object may be gone at once.
                     if object.has_our_status() {
-                        let clear = load_balancer_status(&name, &json!({}));
+                        let clear = load_balancer_status(&name, None);
                         server.send::<IgnoredAny>(clear).await?;
                     }
                     if object.has_our_finalizer() {
