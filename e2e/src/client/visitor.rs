@@ -123,7 +123,6 @@ impl Visitor {
 
     async fn exchange(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let wire = self.connect().await?;
-        let certificate = wire.certificate();
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -143,7 +142,6 @@ impl Visitor {
             version: head.version,
             headers: head.headers,
             body,
-            certificate,
         })
     }
 
