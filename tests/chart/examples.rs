@@ -24,13 +24,19 @@ fn examples() -> Vec<PathBuf> {
 
 #[test]
 fn manifests_decode_into_their_types() {
-    for path in examples().into_iter().chain([repository("manifests/install.yaml")]) {
+    for path in examples()
+        .into_iter()
+        .chain([repository("manifests/install.yaml")])
+    {
         let text = fs::read_to_string(&path).unwrap();
         for object in documents(&text) {
             objects::assert_typed(&object, &path.display().to_string());
         }
         // `localhost/holdfast:VERSION` is what `make image` builds.
-        for line in text.lines().filter(|line| line.contains("localhost/holdfast:")) {
+        for line in text
+            .lines()
+            .filter(|line| line.contains("localhost/holdfast:"))
+        {
             let image = concat!("localhost/holdfast:", env!("CARGO_PKG_VERSION"));
             assert!(line.contains(image), "{}: {line}", path.display());
         }
@@ -57,7 +63,11 @@ fn examples_have_no_finding() {
                 "tls.key": made.signing_key.serialize_pem(),
             },
         });
-        fs::write(secrets.path().join(format!("{name}.yaml")), secret.to_string()).unwrap();
+        fs::write(
+            secrets.path().join(format!("{name}.yaml")),
+            secret.to_string(),
+        )
+        .unwrap();
     }
     for example in examples() {
         let mut paths = vec![example.clone(), secrets.path().to_owned()];

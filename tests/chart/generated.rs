@@ -8,7 +8,10 @@ use super::repository;
 use super::schema::schema;
 use super::values::{Leaf, leaves};
 
-const TABLES: [&str; 2] = ["<!-- values: made by `make chart` -->\n", "<!-- end of values -->\n"];
+const TABLES: [&str; 2] = [
+    "<!-- values: made by `make chart` -->\n",
+    "<!-- end of values -->\n",
+];
 const INSTALL_HEAD: &str = "\
 # Holdfast VERSION for clusters without Helm: the chart with its default values. Made from
 # charts/holdfast by `make chart`; change it there.
@@ -53,15 +56,29 @@ fn assert_generated(path: &str, text: &str) {
         fs::write(&file, text).unwrap();
     }
     let held = fs::read_to_string(&file).unwrap_or_default();
-    if let Some(line) = (1..).zip(held.lines()).zip(text.lines()).find(|((_, one), other)| one != other) {
-        panic!("{path} is out of date from line {}; run make chart", line.0.0);
+    if let Some(line) = (1..)
+        .zip(held.lines())
+        .zip(text.lines())
+        .find(|((_, one), other)| one != other)
+    {
+        panic!(
+            "{path} is out of date from line {}; run make chart",
+            line.0.0
+        );
     }
-    assert_eq!(held.len(), text.len(), "{path} is out of date at its end; run make chart");
+    assert_eq!(
+        held.len(),
+        text.len(),
+        "{path} is out of date at its end; run make chart"
+    );
 }
 
 #[test]
 fn generated_schema() {
-    assert_generated("charts/holdfast/values.schema.json", &format!("{:#}\n", schema()));
+    assert_generated(
+        "charts/holdfast/values.schema.json",
+        &format!("{:#}\n", schema()),
+    );
 }
 
 #[test]
@@ -77,16 +94,29 @@ fn generated_readme() {
     let (before, rest) = readme.split_once(TABLES[0]).unwrap();
     let (_, after) = rest.split_once(TABLES[1]).unwrap();
     let tables = tables(&leaves());
-    assert_generated(path, &format!("{before}{}{tables}\n{}{after}", TABLES[0], TABLES[1]));
+    assert_generated(
+        path,
+        &format!("{before}{}{tables}\n{}{after}", TABLES[0], TABLES[1]),
+    );
 }
 
 fn tables(leaves: &[Leaf]) -> String {
     let mut text = String::new();
     for section in leaves.chunk_by(|one, other| one.section == other.section) {
         let heading = &section[0].section;
-        write!(text, "\n### {heading}\n\n| value | default | description |\n|---|---|---|\n").unwrap();
+        write!(
+            text,
+            "\n### {heading}\n\n| value | default | description |\n|---|---|---|\n"
+        )
+        .unwrap();
         for leaf in section {
-            let Leaf { path, default, description, schema, .. } = leaf;
+            let Leaf {
+                path,
+                default,
+                description,
+                schema,
+                ..
+            } = leaf;
             let words: Vec<String> = schema
                 .get("enum")
                 .and_then(|words| words.as_array())
@@ -96,10 +126,14 @@ fn tables(leaves: &[Leaf]) -> String {
                 .map(|word| format!("`{}`", word.as_str().unwrap()))
                 .collect();
             let choice = match &*words {
-                [] => String::new(),
+                words if words.iter().all(|word| description.contains(word)) => String::new(),
                 [rest @ .., last] => format!(" One of {} and {last}.", rest.join(", ")),
+                [] => String::new(),
             };
-            assert!(!description.contains('|'), "{path}: a bar would end the cell");
+            assert!(
+                !description.contains('|'),
+                "{path}: a bar would end the cell"
+            );
             writeln!(text, "| `{path}` | `{default}` | {description}{choice} |").unwrap();
         }
     }
@@ -112,7 +146,10 @@ fn generated_manifests() {
     let crds = without_helm("{}", &["--no-hooks", "--include-crds"]);
     let head = INSTALL_HEAD.replace("VERSION", env!("CARGO_PKG_VERSION"));
     let namespace = namespace("restricted");
-    assert_generated("manifests/install.yaml", &format!("{head}{namespace}{crds}"));
+    assert_generated(
+        "manifests/install.yaml",
+        &format!("{head}{namespace}{crds}"),
+    );
     let values = "controller: {kind: DaemonSet, hostNetwork: true}";
     let objects = without_helm(values, &["--no-hooks"]);
     let namespace = self::namespace("privileged");
@@ -134,10 +171,17 @@ fn without_helm(values: &str, flags: &[&'static str]) -> String {
         flags: flags.to_vec(),
         ..with(values)
     };
-    let of_helm = ["helm.sh/chart: ", "app.kubernetes.io/managed-by: Helm", "# Source: "];
+    let of_helm = [
+        "helm.sh/chart: ",
+        "app.kubernetes.io/managed-by: Helm",
+        "# Source: ",
+    ];
     let mut text = String::new();
     for line in rendering.text().lines() {
-        if !of_helm.iter().any(|start| line.trim_start().starts_with(start)) {
+        if !of_helm
+            .iter()
+            .any(|start| line.trim_start().starts_with(start))
+        {
             writeln!(text, "{line}").unwrap();
         }
     }

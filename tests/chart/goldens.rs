@@ -1,11 +1,12 @@
 //! What is rendered, for sets of values that together set each value to something else: the whole
-//! for the defaults, and for the others the objects that are not as in those.
+//! for the defaults, and for the others what differs from those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 
 use serde_json::Value;
+use similar::TextDiff;
 
 use super::helm::{self, Rendering};
 use super::objects;
@@ -26,7 +27,10 @@ pub(crate) fn cases() -> BTreeMap<String, Value> {
     let mut cases = BTreeMap::new();
     for entry in fs::read_dir(repository("tests/chart/cases")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let values = serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap();
             cases.insert(name, values);
@@ -48,30 +52,45 @@ fn renderings_are_as_expected() {
         }
         let parts = parts(&rendered);
         let mut text = String::new();
-        for (object, part) in &parts {
-            if by_default.get(object) != Some(part) {
-                writeln!(text, "---\n{}", part.trim()).unwrap();
+        for key in by_default.keys().chain(parts.keys()).collect::<BTreeSet<_>>() {
+            match (by_default.get(key), parts.get(key)) {
+                (None, Some(part)) => writeln!(text, "--- {key}: new\n{part}").unwrap(),
+                (Some(before), Some(part)) if before != part => {
+                    writeln!(text, "--- {key}\n{}", difference(before, part)).unwrap();
+                }
+                (Some(_), None) => writeln!(text, "--- {key}: not there\n").unwrap(),
+                _ => {}
             }
-        }
-        for object in by_default.keys().filter(|object| !parts.contains_key(*object)) {
-            writeln!(text, "--- not there: {object}").unwrap();
         }
         assert_snapshot(&name, &text);
     }
 }
 
-/// The text of each object, by kind and name.
+/// The text of each object, by its template, its kind and its place among the same.
 fn parts(rendered: &str) -> BTreeMap<String, String> {
-    rendered
-        .split("---\n")
-        .filter_map(|part| {
-            let object = helm::documents(part).pop()?;
-            let (kind, meta) = (object["kind"].as_str()?, &object["metadata"]);
-            let namespace = meta["namespace"].as_str().unwrap_or_default();
-            let name = format!("{kind} {namespace}/{}", meta["name"].as_str()?);
-            Some((name, part.to_owned()))
-        })
-        .collect()
+    let mut parts = BTreeMap::new();
+    for part in rendered.split("---\n# Source: holdfast/templates/").skip(1) {
+        let (template, text) = part.split_once('\n').unwrap();
+        let object = helm::documents(text).pop().unwrap();
+        let kind = object["kind"].as_str().unwrap();
+        let key = (1..)
+            .map(|place| format!("{template} {kind} {place}"))
+            .find(|key| !parts.contains_key(key))
+            .unwrap();
+        parts.insert(key, text.to_owned());
+    }
+    parts
+}
+
+/// What differs, without line numbers: those change with every line before.
+fn difference(before: &str, after: &str) -> String {
+    let difference = TextDiff::from_lines(before, after);
+    let text = difference.unified_diff().context_radius(2).to_string();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        lines.push(if line.starts_with("@@") { "@@" } else { line });
+    }
+    lines.join("\n") + "\n"
 }
 
 fn assert_snapshot(name: &str, text: &str) {
@@ -90,7 +109,11 @@ fn the_cases_set_every_value() {
     let mut unset = Vec::new();
     for leaf in leaves() {
         let pointer = format!("/{}", leaf.path.replace('.', "/"));
-        let is_set = |values: &Value| values.pointer(&pointer).is_some_and(|value| *value != leaf.default);
+        let is_set = |values: &Value| {
+            values
+                .pointer(&pointer)
+                .is_some_and(|value| *value != leaf.default)
+        };
         if !cases.values().any(is_set) {
             unset.push(leaf.path);
         }

@@ -57,20 +57,64 @@ fn notes_follow_the_exposure() {
     let status = "ADDRESS=$(kubectl get loadbalancers.holdfast.dev -n edge holdfast -o jsonpath='{.status.addresses[0].value}')";
     let owned = "service -n edge -l holdfast.dev/load-balancer-namespace=edge,holdfast.dev/load-balancer-name=holdfast";
     let cases: [(&str, &[&str]); 7] = [
-        ("controller: {service: {ports: {http: 8080}}}", &[status, "http://$ADDRESS:8080/\n"]),
-        ("controller: {hostNetwork: true, kind: DaemonSet}", &[status, "daemonset/holdfast", "http://$ADDRESS/\n"]),
-        ("controller: {service: {type: NodePort, ports: {http: 8080}}}", &["ADDRESS=$NODE:$PORT", "nodePort", owned, "http://$ADDRESS/\n"]),
-        ("controller: {service: {type: ClusterIP}}", &["port-forward -n edge \"$SERVICE\" 8080:80 &", owned, "ADDRESS=localhost:8080"]),
-        ("controller: {service: {enableHttp: false, ports: {https: 8443}}}", &["--connect-to ::$ADDRESS:8443", "https://chat.example.com/", "-k"]),
-        ("controller: {loadBalancer: {create: false, name: mine, namespace: chat}}", &["chat/mine, which is yours to make"]),
-        ("{controller: {loadBalancer: {create: false}, scope: {enabled: true, namespace: 'a,b'}}, hooks: {uninstall: {enabled: false}}}", &["only: a,b", "No LoadBalancer was made", "holdfast uninstall"]),
+        (
+            "controller: {service: {ports: {http: 8080}}}",
+            &[status, "http://$ADDRESS:8080/\n"],
+        ),
+        (
+            "controller: {hostNetwork: true, kind: DaemonSet}",
+            &[status, "daemonset/holdfast", "http://$ADDRESS/\n"],
+        ),
+        (
+            "controller: {service: {type: NodePort, ports: {http: 8080}}}",
+            &[
+                "ADDRESS=$NODE:$PORT",
+                "nodePort",
+                owned,
+                "http://$ADDRESS/\n",
+            ],
+        ),
+        (
+            "controller: {service: {type: ClusterIP}}",
+            &[
+                "port-forward -n edge \"$SERVICE\" 8080:80 &",
+                owned,
+                "ADDRESS=localhost:8080",
+            ],
+        ),
+        (
+            "controller: {service: {enableHttp: false, ports: {https: 8443}}}",
+            &[
+                "--connect-to ::$ADDRESS:8443",
+                "https://chat.example.com/",
+                "-k",
+            ],
+        ),
+        (
+            "controller: {loadBalancer: {create: false, name: mine, namespace: chat}}",
+            &["chat/mine, which is yours to make"],
+        ),
+        (
+            "{controller: {loadBalancer: {create: false}, scope: {enabled: true, namespace: 'a,b'}}, hooks: {uninstall: {enabled: false}}}",
+            &[
+                "only: a,b",
+                "No LoadBalancer was made",
+                "holdfast uninstall",
+            ],
+        ),
     ];
     for (values, expected) in cases {
         let notes = notes(values);
         for part in expected {
             assert!(notes.contains(part), "{values}: no {part} in:\n{notes}");
         }
-        assert!(notes.lines().all(|line| line == line.trim_end()), "{values}: {notes}");
-        assert!(!notes.contains("<no value>") && !notes.contains("\n\n\n"), "{values}: {notes}");
+        assert!(
+            notes.lines().all(|line| line == line.trim_end()),
+            "{values}: {notes}"
+        );
+        assert!(
+            !notes.contains("<no value>") && !notes.contains("\n\n\n"),
+            "{values}: {notes}"
+        );
     }
 }

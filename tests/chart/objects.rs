@@ -34,7 +34,9 @@ pub(crate) fn assert_typed(object: &Value, context: &str) {
         ("networking.k8s.io/v1", "NetworkPolicy") => back::<NetworkPolicy>(object),
         ("policy/v1", "PodDisruptionBudget") => back::<PodDisruptionBudget>(object),
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => back::<ClusterRole>(object),
-        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => back::<ClusterRoleBinding>(object),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
+            back::<ClusterRoleBinding>(object)
+        }
         ("rbac.authorization.k8s.io/v1", "Role") => back::<Role>(object),
         ("rbac.authorization.k8s.io/v1", "RoleBinding") => back::<RoleBinding>(object),
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
@@ -109,9 +111,15 @@ struct RuleGroup {
 /// A release name of 53 letters is what Helm allows, and 63 what Kubernetes does for most names.
 #[test]
 fn long_names_stay_within_bounds() {
-    for overrides in ["{}", "fullnameOverride: abcdefghij-abcdefghij-abcdefghij-abcdefghij-abcdefghi"] {
+    for overrides in [
+        "{}",
+        "fullnameOverride: abcdefghij-abcdefghij-abcdefghij-abcdefghij-abcdefghi",
+    ] {
         let mut values: Value = serde_yaml::from_str(overrides).unwrap();
-        super::values::merge(&mut values, serde_yaml::from_str(super::goldens::EVERYTHING).unwrap());
+        super::values::merge(
+            &mut values,
+            serde_yaml::from_str(super::goldens::EVERYTHING).unwrap(),
+        );
         let mut rendering = helm::Rendering::of(values);
         rendering.release = "r2345678901234567890123456789012345678901234567890123".to_owned();
         let objects = rendering.objects();
@@ -126,7 +134,11 @@ fn long_names_stay_within_bounds() {
             }
             let namespaced = object["metadata"].get("namespace").is_some();
             let kind = object["kind"].as_str().unwrap();
-            assert_eq!(namespaced, !(kind.starts_with("Cluster") || kind == "IngressClass"), "{kind}");
+            assert_eq!(
+                namespaced,
+                !(kind.starts_with("Cluster") || kind == "IngressClass"),
+                "{kind}"
+            );
         }
     }
 }
@@ -135,7 +147,9 @@ fn long_names_stay_within_bounds() {
 #[test]
 fn releases_do_not_meet() {
     let of = |release: &str| {
-        let mut rendering = helm::with("controller: {ingressClassResource: {enabled: false}, metrics: {enabled: true}}");
+        let mut rendering = helm::with(
+            "controller: {ingressClassResource: {enabled: false}, metrics: {enabled: true}}",
+        );
         rendering.release = release.to_owned();
         rendering.objects()
     };

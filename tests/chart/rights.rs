@@ -30,25 +30,80 @@ const fn permission(
     resource: &'static str,
     verbs: &'static [&'static str],
 ) -> Permission {
-    Permission { scope, group, resource, verbs }
+    Permission {
+        scope,
+        group,
+        resource,
+        verbs,
+    }
 }
 
 /// What the controller asks for.
 const PERMISSIONS: &[Permission] = &[
     permission(Scope::Cluster, "", "namespaces", &["list", "watch"]),
-    permission(Scope::Cluster, "networking.k8s.io", "ingressclasses", &["list", "watch"]),
+    permission(
+        Scope::Cluster,
+        "networking.k8s.io",
+        "ingressclasses",
+        &["list", "watch"],
+    ),
     permission(Scope::Watched, "", "services", &["list", "watch"]),
     permission(Scope::Watched, "", "secrets", &["list", "watch"]),
-    permission(Scope::Watched, "discovery.k8s.io", "endpointslices", &["list", "watch"]),
-    permission(Scope::Watched, "networking.k8s.io", "ingresses", &["list", "watch"]),
-    permission(Scope::Watched, "networking.k8s.io", "ingresses/status", &["patch"]),
-    permission(Scope::Watched, "holdfast.dev", "loadbalancers", &["list", "watch", "patch"]),
-    permission(Scope::Watched, "holdfast.dev", "loadbalancers/status", &["patch"]),
+    permission(
+        Scope::Watched,
+        "discovery.k8s.io",
+        "endpointslices",
+        &["list", "watch"],
+    ),
+    permission(
+        Scope::Watched,
+        "networking.k8s.io",
+        "ingresses",
+        &["list", "watch"],
+    ),
+    permission(
+        Scope::Watched,
+        "networking.k8s.io",
+        "ingresses/status",
+        &["patch"],
+    ),
+    permission(
+        Scope::Watched,
+        "holdfast.dev",
+        "loadbalancers",
+        &["list", "watch", "patch"],
+    ),
+    permission(
+        Scope::Watched,
+        "holdfast.dev",
+        "loadbalancers/status",
+        &["patch"],
+    ),
     permission(Scope::Watched, "", "events", &["create", "patch"]),
-    permission(Scope::Watched, "events.k8s.io", "events", &["create", "patch"]),
-    permission(Scope::Own, "coordination.k8s.io", "leases", &["get", "create", "update", "patch", "delete"]),
-    permission(Scope::Own, "", "services", &["list", "watch", "create", "patch", "delete"]),
-    permission(Scope::Own, "discovery.k8s.io", "endpointslices", &["list", "watch"]),
+    permission(
+        Scope::Watched,
+        "events.k8s.io",
+        "events",
+        &["create", "patch"],
+    ),
+    permission(
+        Scope::Own,
+        "coordination.k8s.io",
+        "leases",
+        &["get", "create", "update", "patch", "delete"],
+    ),
+    permission(
+        Scope::Own,
+        "",
+        "services",
+        &["list", "watch", "create", "patch", "delete"],
+    ),
+    permission(
+        Scope::Own,
+        "discovery.k8s.io",
+        "endpointslices",
+        &["list", "watch"],
+    ),
 ];
 
 /// Namespace (`*` = all and none), group, resource, verb.
@@ -81,7 +136,12 @@ fn without_repetition(rights: BTreeSet<Right>) -> BTreeSet<Right> {
     rights
         .into_iter()
         .filter(|(namespace, group, resource, verb)| {
-            let general = ("*".to_owned(), group.clone(), resource.clone(), verb.clone());
+            let general = (
+                "*".to_owned(),
+                group.clone(),
+                resource.clone(),
+                verb.clone(),
+            );
             namespace == "*" || !everywhere.contains(&general)
         })
         .collect()
@@ -155,7 +215,11 @@ fn a_scope_needs_no_right_outside_its_namespaces() {
     for (scope, watched) in cases {
         let values = format!("controller: {{scope: {{enabled: true, namespace: '{scope}'}}}}");
         let objects = with(&values).objects();
-        assert_eq!(granted(&objects, "holdfast"), asked(Some(watched)), "{scope}");
+        assert_eq!(
+            granted(&objects, "holdfast"),
+            asked(Some(watched)),
+            "{scope}"
+        );
         for object in &objects {
             let kind = object["kind"].as_str().unwrap();
             let namespaced = object["metadata"].get("namespace").is_some();
@@ -188,7 +252,12 @@ fn only_its_own_lease_can_be_changed() {
 fn jobs_have_the_rights_they_need() {
     let objects = with("{}").objects();
     let crds = |verb: &str| {
-        let words = ["*", "apiextensions.k8s.io", "customresourcedefinitions", verb];
+        let words = [
+            "*",
+            "apiextensions.k8s.io",
+            "customresourcedefinitions",
+            verb,
+        ];
         let [namespace, group, resource, verb] = words.map(str::to_owned);
         (namespace, group, resource, verb)
     };
@@ -205,7 +274,10 @@ fn jobs_have_the_rights_they_need() {
     }
     let job = find(&objects, "Job", "holdfast-uninstall").unwrap();
     assert_eq!(job["metadata"]["annotations"]["helm.sh/hook"], "pre-delete");
-    assert_eq!(job["spec"]["template"]["spec"]["serviceAccountName"], "holdfast");
+    assert_eq!(
+        job["spec"]["template"]["spec"]["serviceAccountName"],
+        "holdfast"
+    );
     let without = Rendering {
         flags: vec!["--no-hooks"],
         ..with("{}")

@@ -73,7 +73,11 @@ fn only_low_ports_of_a_node_need_root() {
         "controller: {hostNetwork: true, service: {ports: {http: 8080, https: 1024}}}",
         "controller: {hostNetwork: true, service: {enableHttp: false, ports: {https: 8443}}}",
     ];
-    for (values, is_low) in low.iter().map(|v| (v, true)).chain(ordinary.iter().map(|v| (v, false))) {
+    for (values, is_low) in low
+        .iter()
+        .map(|v| (v, true))
+        .chain(ordinary.iter().map(|v| (v, false)))
+    {
         let pod = pod(values);
         let (user, capabilities) = if is_low {
             (0, json!({"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}))
@@ -83,7 +87,10 @@ fn only_low_ports_of_a_node_need_root() {
         let security = &pod["securityContext"];
         assert_eq!(security["runAsUser"], user, "{values}");
         assert_eq!(security["runAsNonRoot"], !is_low, "{values}");
-        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{values}");
+        assert_eq!(
+            security["seccompProfile"]["type"], "RuntimeDefault",
+            "{values}"
+        );
         let container = &pod["containers"][0]["securityContext"];
         assert_eq!(container["capabilities"], capabilities, "{values}");
         assert_eq!(container["readOnlyRootFilesystem"], true, "{values}");
@@ -103,12 +110,22 @@ fn host_network_means_exposure_host() {
     assert_eq!(pod["hostNetwork"], true);
     assert_eq!(pod["dnsPolicy"], "ClusterFirstWithHostNet");
     let ports = pod["containers"][0]["ports"].as_array().unwrap();
-    let taken: Vec<i64> = ports.iter().filter_map(|port| port["hostPort"].as_i64()).collect();
+    let taken: Vec<i64> = ports
+        .iter()
+        .filter_map(|port| port["hostPort"].as_i64())
+        .collect();
     assert_eq!(taken, [8080, 443]);
     for kind in ["Deployment", "DaemonSet"] {
-        let field = if kind == "Deployment" { "strategy" } else { "updateStrategy" };
+        let field = if kind == "Deployment" {
+            "strategy"
+        } else {
+            "updateStrategy"
+        };
         for (host, surge, unavailable) in [(false, 1, 0), (true, 0, 1)] {
-            let objects = with(&format!("controller: {{kind: {kind}, hostNetwork: {host}}}")).objects();
+            let objects = with(&format!(
+                "controller: {{kind: {kind}, hostNetwork: {host}}}"
+            ))
+            .objects();
             let strategy = &find(&objects, kind, "holdfast").unwrap()["spec"][field];
             let expected = json!({"maxSurge": surge, "maxUnavailable": unavailable});
             assert_eq!(strategy["rollingUpdate"], expected, "{kind} {host}");
@@ -129,7 +146,10 @@ fn probes_ask_the_right_page() {
         let expected = json!({"path": path, "port": "admin"});
         assert_eq!(container[probe]["httpGet"], expected, "{probe}");
     }
-    assert_eq!(container["ports"][0], json!({"name": "admin", "containerPort": 9191, "protocol": "TCP"}));
+    assert_eq!(
+        container["ports"][0],
+        json!({"name": "admin", "containerPort": 9191, "protocol": "TCP"})
+    );
     let flag = json!("--admin=[::]:9191");
     assert!(container["args"].as_array().unwrap().contains(&flag));
 }
@@ -143,7 +163,11 @@ fn replicas_are_kept_apart_and_up() {
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     let selector = &deployment["spec"]["selector"]["matchLabels"];
     let selects = |selector: &Value| {
-        selector.as_object().unwrap().iter().all(|(name, value)| labels[name] == *value)
+        selector
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(name, value)| labels[name] == *value)
     };
     assert!(selects(selector));
     let spread = &deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0];
@@ -158,8 +182,14 @@ fn replicas_are_kept_apart_and_up() {
     for (values, is_there) in [
         ("controller: {replicaCount: 1}", false),
         ("controller: {kind: DaemonSet}", false),
-        ("controller: {replicaCount: 1, autoscaling: {enabled: true}}", true),
-        ("controller: {autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 1}}", false),
+        (
+            "controller: {replicaCount: 1, autoscaling: {enabled: true}}",
+            true,
+        ),
+        (
+            "controller: {autoscaling: {enabled: true, minReplicas: 1, maxReplicas: 1}}",
+            false,
+        ),
         ("controller: {minAvailable: 0}", true),
     ] {
         let objects = with(values).objects();
@@ -172,10 +202,15 @@ fn replicas_are_kept_apart_and_up() {
 #[test]
 fn jobs_are_not_taken_for_the_controller() {
     let objects = with("{}").objects();
-    let selector = &find(&objects, "Deployment", "holdfast").unwrap()["spec"]["selector"]["matchLabels"];
+    let selector =
+        &find(&objects, "Deployment", "holdfast").unwrap()["spec"]["selector"]["matchLabels"];
     for job in ["holdfast-crds", "holdfast-uninstall"] {
         let labels = &find(&objects, "Job", job).unwrap()["spec"]["template"]["metadata"]["labels"];
-        let selected = selector.as_object().unwrap().iter().all(|(name, value)| labels[name] == *value);
+        let selected = selector
+            .as_object()
+            .unwrap()
+            .iter()
+            .all(|(name, value)| labels[name] == *value);
         assert!(!selected, "{job}");
     }
 }
@@ -185,9 +220,21 @@ fn jobs_are_not_taken_for_the_controller() {
 fn everybody_means_the_same_load_balancer() {
     for (values, name, namespace) in [
         ("{}", "holdfast", "edge"),
-        ("controller: {loadBalancer: {name: mine, namespace: chat}}", "mine", "chat"),
-        ("controller: {loadBalancer: {create: false, name: mine}}", "mine", "edge"),
-        ("controller: {scope: {enabled: true, namespace: 'shop,chat'}}", "holdfast", "shop"),
+        (
+            "controller: {loadBalancer: {name: mine, namespace: chat}}",
+            "mine",
+            "chat",
+        ),
+        (
+            "controller: {loadBalancer: {create: false, name: mine}}",
+            "mine",
+            "edge",
+        ),
+        (
+            "controller: {scope: {enabled: true, namespace: 'shop,chat'}}",
+            "holdfast",
+            "shop",
+        ),
     ] {
         let objects = with(values).objects();
         let expected = json!({
@@ -197,15 +244,25 @@ fn everybody_means_the_same_load_balancer() {
         for (kind, object) in [("Deployment", "holdfast"), ("Job", "holdfast-uninstall")] {
             let object = find(&objects, kind, object).unwrap();
             let env = &object["spec"]["template"]["spec"]["containers"][0]["env"];
-            assert!(env.as_array().unwrap().contains(&expected), "{values}: {env:#}");
+            assert!(
+                env.as_array().unwrap().contains(&expected),
+                "{values}: {env:#}"
+            );
         }
         if let Some(class) = find(&objects, "IngressClass", "holdfast") {
             assert_eq!(class["spec"]["controller"], holdfast::api::CONTROLLER);
             assert_eq!(class["spec"]["parameters"]["name"], name, "{values}");
-            assert_eq!(class["spec"]["parameters"]["namespace"], namespace, "{values}");
+            assert_eq!(
+                class["spec"]["parameters"]["namespace"], namespace,
+                "{values}"
+            );
         }
         let object = find(&objects, "LoadBalancer", name);
-        assert_eq!(object.is_some(), !values.contains("create: false"), "{values}");
+        assert_eq!(
+            object.is_some(),
+            !values.contains("create: false"),
+            "{values}"
+        );
         if let Some(object) = object {
             assert_eq!(object["metadata"]["namespace"], namespace, "{values}");
         }
@@ -218,7 +275,9 @@ fn everybody_means_the_same_load_balancer() {
 /// A parent chart may turn the chart off, and share its `global`.
 #[test]
 fn values_of_a_parent_chart_are_let_through() {
-    let objects = with("{enabled: true, global: {storageClass: fast, image: {registry: r.example}}}").objects();
+    let objects =
+        with("{enabled: true, global: {storageClass: fast, image: {registry: r.example}}}")
+            .objects();
     let pod = &find(&objects, "Deployment", "holdfast").unwrap()["spec"]["template"]["spec"];
     let image = concat!("r.example/holdfast:", env!("CARGO_PKG_VERSION"));
     assert_eq!(pod["containers"][0]["image"], image);

@@ -55,7 +55,10 @@ fn object() -> Value {
 /// The annotation, with the type of the default and the description.
 fn of_leaf(leaf: &Leaf) -> Value {
     let mut schema = leaf.schema.clone();
-    if !["type", "$ref", "enum"].iter().any(|key| schema.contains_key(*key)) {
+    if !["type", "$ref", "anyOf", "enum"]
+        .iter()
+        .any(|key| schema.contains_key(*key))
+    {
         let kind = match &leaf.default {
             Value::Bool(_) => "boolean",
             Value::Number(_) => "integer",
@@ -113,6 +116,7 @@ impl References {
                     (key, value)
                 })
                 .collect(),
+            Value::Array(items) => items.into_iter().map(|item| self.resolve(item)).collect(),
             other => other,
         }
     }

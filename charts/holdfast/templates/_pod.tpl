@@ -82,7 +82,8 @@ spec:
   {{- with $controller.topologySpreadConstraints }}
   {{- $constraints := list }}
   {{- range . }}
-  {{- $constraints = append $constraints (hasKey . "labelSelector" | ternary . (merge (dict "labelSelector" (dict "matchLabels" $selector)) .)) }}
+  {{- $own := hasKey . "labelSelector" | ternary dict (dict "labelSelector" (dict "matchLabels" $selector)) }}
+  {{- $constraints = append $constraints (merge $own .) }}
   {{- end }}
   topologySpreadConstraints:
     {{- toYaml $constraints | nindent 4 }}
