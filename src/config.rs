@@ -17,7 +17,7 @@ pub enum Source {
     /// A directory of manifests.
     Directory(PathBuf),
     /// An API server.
-    Cluster(ClusterSource),
+    Cluster(Box<ClusterSource>),
 }
 
 /// How a controller of a cluster writes what became of the objects.
@@ -63,7 +63,7 @@ impl Config {
     /// The defaults, for an API server.
     #[must_use]
     pub fn cluster(source: ClusterSource) -> Self {
-        Self::with(Source::Cluster(source))
+        Self::with(Source::Cluster(Box::new(source)))
     }
 
     fn with(source: Source) -> Self {

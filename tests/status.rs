@@ -162,7 +162,10 @@ fn a_listener_opens_when_its_target_port_is_recorded() {
             .target_port
             .is_some_and(|port| RANGE.contains(&port))
     );
-    assert_ne!(first.listeners[0].target_port, first.listeners[1].target_port);
+    assert_ne!(
+        first.listeners[0].target_port,
+        first.listeners[1].target_port
+    );
     assert_eq!(
         conditions(&first.listeners[0].conditions),
         [
@@ -173,7 +176,10 @@ fn a_listener_opens_when_its_target_port_is_recorded() {
         ]
     );
     let open = cluster.translator.listener(&id("a/edge", "http")).unwrap();
-    assert_eq!((open.port, Some(open.target_port)), (80, first.listeners[0].target_port));
+    assert_eq!(
+        (open.port, Some(open.target_port)),
+        (80, first.listeners[0].target_port)
+    );
     let second = cluster.status("a/edge");
     assert_eq!(ports(&first), ports(&second));
 }
@@ -218,9 +224,8 @@ fn two_load_balancers_both_have_port_443() {
     let two = cluster.translator.listener(&id("b/edge", "https")).unwrap();
     assert_eq!((one.port, two.port), (443, 443));
     assert_ne!(one.target_port, two.target_port);
-    let names = ["a", "b"].map(|namespace| {
-        owned_service_name(&ObjectName::new(namespace, "edge"), "system").name
-    });
+    let names = ["a", "b"]
+        .map(|namespace| owned_service_name(&ObjectName::new(namespace, "edge"), "system").name);
     assert_ne!(names[0], names[1]);
 }
 
@@ -238,7 +243,10 @@ fn of_a_port_recorded_twice_the_older_keeps_it_and_the_other_gets_a_new_one() {
     assert_eq!(Some(open.target_port), ports(&recorded)[0]);
     assert!(cluster.translator.listener(&id("a/copy", "http")).is_none());
     let mended = ports(&cluster.status("a/copy"));
-    assert!(mended[0].is_some() && mended[0] != ports(&recorded)[0], "{mended:?}");
+    assert!(
+        mended[0].is_some() && mended[0] != ports(&recorded)[0],
+        "{mended:?}"
+    );
 }
 
 #[test]
@@ -270,7 +278,10 @@ fn a_whole_load_balancer_says_so() {
     };
     assert_eq!((http.attached_routes, http.open_tunnels), (1, 3));
     assert_eq!((https.attached_routes, https.open_tunnels), (1, 0));
-    assert_eq!(conditions(&https.conditions)[4], "TLSReady=True/CertificatesServed");
+    assert_eq!(
+        conditions(&https.conditions)[4],
+        "TLSReady=True/CertificatesServed"
+    );
     assert_eq!(http.conditions.len(), 4);
     let effective = serde_json::to_value(http.effective.as_ref().unwrap()).unwrap();
     assert_eq!(
@@ -296,8 +307,14 @@ fn what_is_missing_is_said_in_the_words_of_the_finding() {
     let findings: Vec<&Finding> = cluster.translator.findings_of(&key).collect();
     assert_eq!(findings.len(), 2);
     for finding in findings {
-        assert!(references.message.contains(&finding.message), "{references:?}");
-        assert!(references.message.contains(&finding.field), "{references:?}");
+        assert!(
+            references.message.contains(&finding.message),
+            "{references:?}"
+        );
+        assert!(
+            references.message.contains(&finding.field),
+            "{references:?}"
+        );
     }
     let https = &status.listeners[1];
     assert_eq!(
@@ -325,9 +342,18 @@ fn a_port_that_cannot_be_bound_and_a_listener_that_is_left_out_are_not_programme
         message: "port 1 cannot be bound".to_owned(),
     }];
     let status = cluster.status("a/edge");
-    assert_eq!(conditions(&status.listeners[0].conditions)[3], "Programmed=False/BindFailed");
-    assert_eq!(conditions(&status.listeners[1].conditions)[0], "Accepted=False/SpecInvalid");
-    assert_eq!(conditions(&status.listeners[1].conditions)[3], "Programmed=False/Invalid");
+    assert_eq!(
+        conditions(&status.listeners[0].conditions)[3],
+        "Programmed=False/BindFailed"
+    );
+    assert_eq!(
+        conditions(&status.listeners[1].conditions)[0],
+        "Accepted=False/SpecInvalid"
+    );
+    assert_eq!(
+        conditions(&status.listeners[1].conditions)[3],
+        "Programmed=False/Invalid"
+    );
     assert_eq!(
         conditions(&status.conditions),
         [
@@ -345,7 +371,9 @@ fn a_condition_keeps_the_time_of_its_last_change() {
     cluster.now = "2024-06-01T00:00:00Z";
     let status = cluster.record("a/edge");
     let times = |conditions: &[Condition]| -> Vec<String> {
-        let times = conditions.iter().map(|one| one.last_transition_time.clone());
+        let times = conditions
+            .iter()
+            .map(|one| one.last_transition_time.clone());
         times.map(|time| time.chars().take(7).collect()).collect()
     };
     // Programmed alone has changed: the port was recorded.
@@ -440,7 +468,10 @@ fn drift_is_seen_and_what_others_add_is_not_drift() {
         let Object::Service(service) = Object::from(service) else {
             panic!("a Service is another kind");
         };
-        service.owned.as_ref().is_some_and(|owned| is_as_declared(&declared, owned))
+        service
+            .owned
+            .as_ref()
+            .is_some_and(|owned| is_as_declared(&declared, owned))
     };
     assert!(held(&|_| {}));
     assert!(held(&|service| {

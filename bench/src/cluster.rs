@@ -164,12 +164,17 @@ impl Bench {
                 most,
                 self.controller()?.resident(),
             ));
-            rows.extend(self.served(size, options.timed, &mut first_median, last).await?);
+            rows.extend(
+                self.served(size, options.timed, &mut first_median, last)
+                    .await?,
+            );
             let cost = self.request_cost().await?;
             let first = *first_cost.get_or_insert(cost);
             if size == last {
                 rows.push(value(
-                    format!("processor time of a request at {size} Ingresses, to that at the fewest"),
+                    format!(
+                        "processor time of a request at {size} Ingresses, to that at the fewest"
+                    ),
                     "ratio",
                     1.1,
                     cost / first,

@@ -52,7 +52,11 @@ fn renderings_are_as_expected() {
         }
         let parts = parts(&rendered);
         let mut text = String::new();
-        for key in by_default.keys().chain(parts.keys()).collect::<BTreeSet<_>>() {
+        for key in by_default
+            .keys()
+            .chain(parts.keys())
+            .collect::<BTreeSet<_>>()
+        {
             match (by_default.get(key), parts.get(key)) {
                 (None, Some(part)) => writeln!(text, "--- {key}: new\n{part}").unwrap(),
                 (Some(before), Some(part)) if before != part => {

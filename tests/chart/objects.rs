@@ -1,6 +1,6 @@
 //! What is rendered is what Kubernetes reads: each object decodes into its type and back unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
@@ -48,8 +48,38 @@ pub(crate) fn assert_typed(object: &Value, context: &str) {
         }
         other => panic!("{context}: an object of an unknown type: {other:?}"),
     };
-    let back = back.unwrap_or_else(|error| panic!("{context}: {kind}: {error}: {object:#}"));
-    assert_eq!(*object, back, "{context}: {kind} comes back otherwise");
+    let back = back.unwrap_or_else(|error| panic!("{context}: {kind}: {error}"));
+    let name = &object["metadata"]["name"];
+    if let Some(difference) = difference(object, &back, "") {
+        panic!("{context}: {kind} {name} comes back otherwise: {difference}");
+    }
+}
+
+/// Where two values differ first. 1 and 1.0 are the same number.
+fn difference(before: &Value, after: &Value, at: &str) -> Option<String> {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            let fields: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            fields.into_iter().find_map(|field| {
+                let at = format!("{at}.{field}");
+                match (before.get(field), after.get(field)) {
+                    (Some(before), Some(after)) => difference(before, after, &at),
+                    (before, _) if before.is_some() => Some(format!("{at} is lost")),
+                    _ => Some(format!("{at} is added")),
+                }
+            })
+        }
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => before
+            .iter()
+            .zip(after)
+            .enumerate()
+            .find_map(|(index, (before, after))| {
+                difference(before, after, &format!("{at}[{index}]"))
+            }),
+        (Value::Number(before), Value::Number(after)) if before.as_f64() == after.as_f64() => None,
+        (before, after) if before == after => None,
+        (before, after) => Some(format!("{at} is {before} and becomes {after}")),
+    }
 }
 
 fn back<T: DeserializeOwned + Serialize>(object: &Value) -> serde_json::Result<Value> {

@@ -2,117 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use holdfast::leader::permissions::{CRD_PERMISSIONS, PERMISSIONS, Permission, Scope};
 use serde_json::{Value, json};
 
 use super::helm::{Rendering, find, with};
-
-/// Where a right is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
-    /// Outside namespaces; not with `--namespace`.
-    Cluster,
-    /// In each namespace that is watched; all without `--namespace`.
-    Watched,
-    /// In the namespace of the controller.
-    Own,
-}
-
-struct Permission {
-    scope: Scope,
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-}
-
-const fn permission(
-    scope: Scope,
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-) -> Permission {
-    Permission {
-        scope,
-        group,
-        resource,
-        verbs,
-    }
-}
-
-/// What the controller asks for.
-const PERMISSIONS: &[Permission] = &[
-    permission(Scope::Cluster, "", "namespaces", &["list", "watch"]),
-    permission(
-        Scope::Cluster,
-        "networking.k8s.io",
-        "ingressclasses",
-        &["list", "watch"],
-    ),
-    permission(Scope::Watched, "", "services", &["list", "watch"]),
-    permission(Scope::Watched, "", "secrets", &["list", "watch"]),
-    permission(
-        Scope::Watched,
-        "discovery.k8s.io",
-        "endpointslices",
-        &["list", "watch"],
-    ),
-    permission(
-        Scope::Watched,
-        "networking.k8s.io",
-        "ingresses",
-        &["list", "watch"],
-    ),
-    permission(
-        Scope::Watched,
-        "networking.k8s.io",
-        "ingresses/status",
-        &["patch"],
-    ),
-    permission(
-        Scope::Watched,
-        "holdfast.dev",
-        "loadbalancers",
-        &["list", "watch", "patch"],
-    ),
-    permission(
-        Scope::Watched,
-        "holdfast.dev",
-        "loadbalancers/status",
-        &["patch"],
-    ),
-    permission(Scope::Watched, "", "events", &["create", "patch"]),
-    permission(
-        Scope::Watched,
-        "events.k8s.io",
-        "events",
-        &["create", "patch"],
-    ),
-    permission(
-        Scope::Own,
-        "coordination.k8s.io",
-        "leases",
-        &["get", "create", "update", "patch", "delete"],
-    ),
-    permission(
-        Scope::Own,
-        "",
-        "services",
-        &["list", "watch", "create", "patch", "delete"],
-    ),
-    permission(
-        Scope::Own,
-        "discovery.k8s.io",
-        "endpointslices",
-        &["list", "watch"],
-    ),
-];
 
 /// Namespace (`*` = all and none), group, resource, verb.
 type Right = (String, String, String, String);
 
 /// What the controller asks for when it runs in `edge` and watches these namespaces.
-fn asked(watched: Option<&[&str]>) -> BTreeSet<Right> {
+fn asked(permissions: &[Permission], watched: Option<&[&str]>) -> BTreeSet<Right> {
     let mut rights = BTreeSet::new();
-    for permission in PERMISSIONS {
+    for permission in permissions {
         let namespaces: &[&str] = match (permission.scope, watched) {
             (Scope::Own, _) => &["edge"],
             (_, None) => &["*"],
@@ -202,7 +103,7 @@ fn granted(objects: &[Value], account: &str) -> BTreeSet<Right> {
 #[test]
 fn rights_are_those_that_the_controller_asks_for() {
     let objects = with("{}").objects();
-    assert_eq!(granted(&objects, "holdfast"), asked(None));
+    assert_eq!(granted(&objects, "holdfast"), asked(PERMISSIONS, None));
 }
 
 #[test]
@@ -217,7 +118,7 @@ fn a_scope_needs_no_right_outside_its_namespaces() {
         let objects = with(&values).objects();
         assert_eq!(
             granted(&objects, "holdfast"),
-            asked(Some(watched)),
+            asked(PERMISSIONS, Some(watched)),
             "{scope}"
         );
         for object in &objects {
@@ -251,18 +152,10 @@ fn only_its_own_lease_can_be_changed() {
 #[test]
 fn jobs_have_the_rights_they_need() {
     let objects = with("{}").objects();
-    let crds = |verb: &str| {
-        let words = [
-            "*",
-            "apiextensions.k8s.io",
-            "customresourcedefinitions",
-            verb,
-        ];
-        let [namespace, group, resource, verb] = words.map(str::to_owned);
-        (namespace, group, resource, verb)
-    };
-    let expected = BTreeSet::from(["create", "get", "patch"].map(crds));
-    assert_eq!(granted(&objects, "holdfast-crds"), expected);
+    assert_eq!(
+        granted(&objects, "holdfast-crds"),
+        asked(CRD_PERMISSIONS, None)
+    );
     for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Job"] {
         let object = find(&objects, kind, "holdfast-crds").unwrap();
         let annotations = &object["metadata"]["annotations"];

@@ -1,5 +1,7 @@
 //! What has to hold between the objects, whatever the values.
 
+use clap::{CommandFactory as _, Parser as _};
+use holdfast::cli::Cli;
 use serde_json::{Value, json};
 
 use super::helm::{Rendering, find, with};
@@ -237,18 +239,13 @@ fn everybody_means_the_same_load_balancer() {
         ),
     ] {
         let objects = with(values).objects();
-        let expected = json!({
-            "name": "HOLDFAST_LOAD_BALANCER",
-            "value": format!("{namespace}/{name}"),
-        });
-        for (kind, object) in [("Deployment", "holdfast"), ("Job", "holdfast-uninstall")] {
-            let object = find(&objects, kind, object).unwrap();
-            let env = &object["spec"]["template"]["spec"]["containers"][0]["env"];
-            assert!(
-                env.as_array().unwrap().contains(&expected),
-                "{values}: {env:#}"
-            );
-        }
+        let deployment = find(&objects, "Deployment", "holdfast").unwrap();
+        let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+        let flag = format!("--load-balancer={namespace}/{name}");
+        assert!(
+            args.as_array().unwrap().contains(&json!(flag)),
+            "{values}: {args:#}"
+        );
         if let Some(class) = find(&objects, "IngressClass", "holdfast") {
             assert_eq!(class["spec"]["controller"], holdfast::api::CONTROLLER);
             assert_eq!(class["spec"]["parameters"]["name"], name, "{values}");
@@ -288,4 +285,45 @@ fn values_of_a_parent_chart_are_let_through() {
 fn rendering_is_repeatable() {
     let rendering = Rendering::of(serde_yaml::from_str(super::goldens::EVERYTHING).unwrap());
     assert_eq!(rendering.text(), rendering.text());
+}
+
+/// The program takes every flag and every variable that the chart gives it.
+#[test]
+fn the_program_understands_what_it_is_given() {
+    let mut containers = 0;
+    for (name, values) in super::goldens::cases() {
+        // Flags of a container of somebody else's are not for us to judge.
+        let objects = Rendering::of(values).objects();
+        for object in &objects {
+            let list = &object["spec"]["template"]["spec"]["containers"];
+            for container in list.as_array().into_iter().flatten() {
+                if container["name"] == "holdfast" {
+                    containers += 1;
+                    assert_understood(container, &name);
+                }
+            }
+        }
+    }
+    assert!(containers > 40);
+}
+
+fn assert_understood(container: &Value, context: &str) {
+    let args: Vec<String> = serde_json::from_value(container["args"].clone()).unwrap();
+    let words = std::iter::once("holdfast").chain(args.iter().map(String::as_str));
+    Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{context}: {error}"));
+    let cli = Cli::command();
+    let command = cli.find_subcommand(&args[0]).unwrap();
+    let known: Vec<&str> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .collect();
+    for variable in container["env"].as_array().into_iter().flatten() {
+        let name = variable["name"].as_str().unwrap();
+        let ours = name.starts_with("HOLDFAST_") || name.starts_with("POD_");
+        assert!(
+            !ours || known.contains(&name),
+            "{context}: {name} is not known to {}",
+            args[0]
+        );
+    }
 }

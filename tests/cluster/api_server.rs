@@ -69,6 +69,8 @@ pub struct Injected {
     pub resource: String,
     pub bytes: String,
     pub then: Then,
+    /// Whether they come in place of the events that there are to send.
+    pub instead: bool,
     /// For watches with smaller numbers.
     pub before: u64,
 }
@@ -175,6 +177,14 @@ impl ApiServer {
         self.changed();
     }
 
+    /// Deletes an object as a request does: its finalizers come first.
+    pub fn delete(&self, kind: &str, namespace: &str, name: &str) {
+        let key = Key::find(kind, namespace, name);
+        let deleted = self.state().store.delete(&key);
+        assert!(deleted.is_some(), "no {kind} {namespace}/{name}");
+        self.changed();
+    }
+
     /// An object as stored; `namespace` is empty for those without.
     pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = Key::find(kind, namespace, name);
@@ -250,12 +260,24 @@ impl ApiServer {
 
     /// Sends bytes on the open watches of a resource as they are.
     pub fn inject(&self, resource: &str, bytes: &str, then: Then) {
+        self.send(resource, bytes, then, false);
+    }
+
+    /// Changes an object, and sends these bytes on open watches in place of the event.
+    pub fn garble(&self, object: Value, bytes: &str, then: Then) {
+        let resource = store::plural(object["kind"].as_str().unwrap());
+        self.state().store.put(object);
+        self.send(&resource, bytes, then, true);
+    }
+
+    fn send(&self, resource: &str, bytes: &str, then: Then, instead: bool) {
         let mut state = self.state();
         let before = state.opened;
         state.injected.push(Injected {
             resource: resource.to_owned(),
             bytes: bytes.to_owned(),
             then,
+            instead,
             before,
         });
         drop(state);

@@ -189,8 +189,7 @@ async fn lines_that_cannot_be_read_lose_no_event() {
     for (what, bytes, then) in broken {
         limited(async {
             let (server, controller) = served().await;
-            server.inject("ingresses", bytes, then);
-            server.put(ingress("new", "new.example", "app"));
+            server.garble(ingress("new", "new.example", "app"), bytes, then);
             controller.serves("new.example", "app").await;
             controller.resolved("WatchFailed").await;
             assert!(

@@ -12,7 +12,7 @@ use crate::controller::{Controller, edge_with_app, ingress, limited, pace};
 use crate::harness::{PATIENCE, soon};
 
 /// A load balancer that an older or newer CRD lets pass.
-fn odd(name: &str, port: Value) -> Value {
+fn odd(name: &str, port: &Value) -> Value {
     json!({
         "apiVersion": "holdfast.dev/v1alpha1",
         "kind": "LoadBalancer",
@@ -39,7 +39,7 @@ async fn a_load_balancer_that_cannot_be_read_takes_no_other_with_it() {
                     .script(Rule::on("watch", "loadbalancers", Fault::status(422, "no")).times(1));
             }
             server.put(ingress("app", "app.example", "app"));
-            server.put(odd("odd", json!("eighty")));
+            server.put(odd("odd", &json!("eighty")));
             let controller = Controller::ready(&server).await;
             controller.serves("app.example", "app").await;
             let report = controller.reported(&["LoadBalancer edge/odd:"]).await;
@@ -47,13 +47,13 @@ async fn a_load_balancer_that_cannot_be_read_takes_no_other_with_it() {
             assert!(report.contains("expected u16"), "{report}");
             assert!(report.ends_with("[SpecInvalid]"), "{report}");
 
-            server.put(odd("odd", json!(8080)));
+            server.put(odd("odd", &json!(8080)));
             let both = async || (listeners(&controller).len() == 3).then_some(());
             soon("its listener", both).await;
             controller.resolved("SpecInvalid").await;
 
             // What was good of it stays, through a new list too, until it is gone.
-            server.put(odd("odd", json!({})));
+            server.put(odd("odd", &json!({})));
             controller.reported(&["LoadBalancer edge/odd:"]).await;
             assert!(listeners(&controller).contains(&"odd".to_owned()));
             server.forget_requests();

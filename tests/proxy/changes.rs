@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use holdfast::config::Source;
 use holdfast::demo::Pods;
 use tokio_util::sync::CancellationToken;
 
@@ -424,7 +425,10 @@ async fn a_swapped_directory_keeps_websockets_open() {
         for name in ["edge.yaml", "pod.yaml", "ingress.yaml"] {
             std::os::unix::fs::symlink(Path::new("..data").join(name), path.join(name)).unwrap();
         }
-        let holdfast = Holdfast::start_with(&[], |config| config.manifests = path.to_owned()).await;
+        let holdfast = Holdfast::start_with(&[], |config| {
+            config.source = Source::Directory(path.to_owned());
+        })
+        .await;
         let address = holdfast.address("http");
         let (mut client, mut server) = pair(address, false, HOST, &pod).await;
         for number in 2..6 {

@@ -51,7 +51,10 @@ impl ApiServer {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value> {
-        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let body = body
+            .map(serde_json::to_vec)
+            .transpose()?
+            .unwrap_or_default();
         let request = http::Request::builder()
             .method(method)
             .uri(path)

@@ -94,7 +94,11 @@ impl Stopwatch {
         self.api.delete(INGRESS, &name).await?;
         let acknowledged = Instant::now();
         let deleted = until(client, &host, acknowledged, |status, _| status == 404).await?;
-        Ok(if write == Write::Create { created } else { deleted })
+        Ok(if write == Write::Create {
+            created
+        } else {
+            deleted
+        })
     }
 
     async fn backend(&self, client: &mut Reconnecting) -> Result<Duration> {
@@ -116,7 +120,10 @@ impl Stopwatch {
     async fn reaches(&self, client: &mut Reconnecting, host: &str, to: usize) -> Result<Duration> {
         let acknowledged = Instant::now();
         let wanted = self.backends[to].to_string();
-        until(client, host, acknowledged, |_, backend| backend == Some(&*wanted)).await
+        until(client, host, acknowledged, |_, backend| {
+            backend == Some(&*wanted)
+        })
+        .await
     }
 
     /// Each look needs a handshake of its own.

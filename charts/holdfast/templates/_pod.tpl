@@ -99,6 +99,7 @@ spec:
 {{- end -}}
 {{- $flags := dict
   "admin" (include "holdfast.admin" .)
+  "ingress-class" $controller.ingressClassResource.name
   "pod-selector" (join "," $selector)
   "peers-service" (printf "%s-peers" (include "holdfast.fullname" .))
   "shutdown-delay" $controller.shutdown.delay
@@ -107,6 +108,9 @@ spec:
   "log" $controller.logLevel
   "log-format" $controller.logFormat
   "access-log" (ternary "on" "off" $controller.accessLog) -}}
+{{- with include "holdfast.loadBalancerName" . -}}
+{{- $_ := set $flags "load-balancer" (printf "%s/%s" (include "holdfast.loadBalancerNamespace" $) .) -}}
+{{- end -}}
 {{- with $controller.publishAddresses -}}
 {{- $_ := set $flags "publish-address" (join "," .) -}}
 {{- end -}}
@@ -128,12 +132,6 @@ second can also be run in a container of the first.
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
-- name: HOLDFAST_INGRESS_CLASS
-  value: {{ .Values.controller.ingressClassResource.name | quote }}
-{{- with include "holdfast.loadBalancerName" . }}
-- name: HOLDFAST_LOAD_BALANCER
-  value: {{ printf "%s/%s" (include "holdfast.loadBalancerNamespace" $) . | quote }}
-{{- end }}
 {{- with include "holdfast.watchedNamespaces" . }}
 - name: HOLDFAST_NAMESPACE
   value: {{ . | quote }}

@@ -19,7 +19,7 @@
 - apiGroups: [holdfast.dev]
   resources: [loadbalancers/status]
   verbs: [patch]
-- apiGroups: ["", events.k8s.io]
+- apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
 {{- end }}

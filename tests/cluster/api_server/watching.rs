@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::handler::Selection;
 use super::script::Fault;
 use super::store::Event;
-use super::{Shared, Then};
+use super::{Injected, Shared, Then};
 
 type Piece = Result<Frame<Bytes>, std::io::Error>;
 
@@ -109,13 +109,16 @@ async fn run(shared: &Shared, opening: Opening, sender: &mpsc::Sender<Piece>) {
         if stalled {
             std::future::pending::<()>().await;
         }
-        for line in lines {
-            send(line).await;
+        let bytes: Vec<Injected> = bytes
+            .into_iter()
+            .filter(|bytes| bytes.resource == selection.resource && number < bytes.before)
+            .collect();
+        if !bytes.iter().any(|bytes| bytes.instead) {
+            for line in lines {
+                send(line).await;
+            }
         }
         for injected in bytes {
-            if injected.resource != selection.resource || number >= injected.before {
-                continue;
-            }
             send(injected.bytes).await;
             match injected.then {
                 Then::GoOn => {}
