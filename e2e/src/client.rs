@@ -2,6 +2,7 @@
 
 mod answer;
 mod certificate;
+mod kept;
 mod tls;
 mod visitor;
 mod websocket;
@@ -9,6 +10,7 @@ mod wire;
 
 pub(crate) use answer::Answer;
 pub(crate) use certificate::Authority;
+pub(crate) use kept::{Kept, Unanswered};
 pub(crate) use tls::Trust;
 pub(crate) use visitor::Visitor;
 pub(crate) use websocket::{Received, Socket};

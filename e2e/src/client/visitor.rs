@@ -15,13 +15,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::answer::Answer;
+use super::kept::Kept;
 use super::tls::Trust;
 use super::websocket::Socket;
 use super::wire::Wire;
 use crate::patience::within;
 
 /// For one connection, request or handshake.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A client of one listener. Cheap to clone and to change.
 #[derive(Clone, Debug)]
@@ -100,6 +101,16 @@ impl Visitor {
         within(&what, LIMIT, self.exchange(method, path, body)).await
     }
 
+    /// Opens a connection for one request after the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub(crate) async fn keep(&self) -> Result<Kept> {
+        let what = format!("a connection for {} at {}", self.host, self.address);
+        within(&what, LIMIT, Kept::open(self)).await
+    }
+
     /// Opens a WebSocket.
     ///
     /// # Errors
@@ -124,15 +135,7 @@ impl Visitor {
     async fn exchange(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let wire = self.connect().await?;
         let certificate = wire.certificate();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.host)
-            .header("user-agent", "holdfast-e2e");
-        for (name, value) in &self.fields {
-            request = request.header(*name, value);
-        }
-        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        let request = self.request(method, path, body)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
         // Ends with the connection, at the latest when `sender` is dropped.
         let connection = tokio::spawn(connection);
@@ -148,6 +151,24 @@ impl Visitor {
         })
     }
 
+    /// A request with the host and the fields of this client.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.host)
+            .header("user-agent", "holdfast-e2e");
+        for (name, value) in &self.fields {
+            request = request.header(*name, value);
+        }
+        Ok(request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?)
+    }
+
     async fn upgrade(&self, path: &str) -> Result<Socket> {
         let wire = self.connect().await?;
         let scheme = if self.trust.is_some() { "wss" } else { "ws" };
@@ -159,7 +180,7 @@ impl Visitor {
     }
 
     /// Connects, and does the handshake of TLS where it is one.
-    async fn connect(&self) -> Result<Wire> {
+    pub(super) async fn connect(&self) -> Result<Wire> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let Some(trust) = &self.trust else {
