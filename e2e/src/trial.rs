@@ -1,13 +1,17 @@
 //! One run of a scenario: its namespace, its installation, the items that it reports.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
-use serde_json::json;
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
 
+use crate::client::{Trust, Visitor};
 use crate::cluster::Cluster;
 use crate::installation::Installation;
+use crate::manifests;
+use crate::patience::{PODS, eventually};
 
 /// What a scenario works with.
 #[derive(Debug)]
@@ -19,6 +23,27 @@ pub(crate) struct Trial {
     pub(crate) namespace: String,
     shared: Option<Installation>,
     progress: Mutex<Progress>,
+}
+
+/// A LoadBalancer of a scenario's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    /// Where clients reach it.
+    pub(crate) address: IpAddr,
+    /// The IngressClass whose Ingresses attach to it.
+    pub(crate) class: String,
+}
+
+impl Edge {
+    /// A client of its HTTP listener.
+    pub(crate) fn http(&self, host: &str) -> Visitor {
+        Visitor::http(self.address).host(host)
+    }
+
+    /// A client of its HTTPS listener that takes any certificate.
+    pub(crate) fn https(&self, host: &str) -> Visitor {
+        Visitor::https(self.address, Trust::Anything).host(host)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +89,53 @@ impl Trial {
         self.progress().namespaces.push(name.clone());
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         self.cluster.apply_object("", &object).await?;
+        Ok(())
+    }
+
+    /// A LoadBalancer of the scenario's own with ports 80 and 443, and an IngressClass for it: what
+    /// it serves is out of the way of all other scenarios. Waits for its address.
+    ///
+    /// # Errors
+    ///
+    /// Those of the API server, and when it gets no address.
+    pub(crate) async fn edge(&self, name: &str) -> Result<Edge> {
+        let class = format!("{}-{name}", self.namespace);
+        self.apply(&manifests::load_balancer(name)).await?;
+        self.apply(&manifests::class(&class, &self.namespace, name))
+            .await?;
+        let installation = self.shared()?;
+        Ok(Edge {
+            address: installation.address_of(&self.namespace, name).await?,
+            class,
+        })
+    }
+
+    /// Waits until all pods of some Deployments are ready.
+    ///
+    /// # Errors
+    ///
+    /// When one does not get there.
+    pub(crate) async fn ready(&self, deployments: &[&str]) -> Result<()> {
+        for name in deployments {
+            eventually(&format!("{name} is ready"), PODS, async || {
+                let object = self
+                    .cluster
+                    .get("Deployment", &self.namespace, name)
+                    .await?;
+                let count = |pointer: &str| object.pointer(pointer).and_then(Value::as_u64);
+                let wanted = count("/spec/replicas");
+                ensure!(
+                    count("/status/observedGeneration") == count("/metadata/generation")
+                        && count("/status/readyReplicas").or(Some(0)) == wanted
+                        && count("/status/updatedReplicas").or(Some(0)) == wanted
+                        && count("/status/replicas").or(Some(0)) == wanted,
+                    "{}",
+                    object.pointer("/status").unwrap_or(&Value::Null)
+                );
+                Ok(())
+            })
+            .await?;
+        }
         Ok(())
     }
 

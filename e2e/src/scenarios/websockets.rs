@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::client::{Authority, Received, Visitor};
 use crate::cluster::text;
 use crate::installation::RELEASE;
-use crate::manifests::{echo, ingress};
+use crate::manifests::{Ingress, echo};
 use crate::patience::soon;
 use crate::trial::Trial;
 
@@ -22,8 +22,8 @@ pub(crate) async fn reach_pods(trial: Arc<Trial>) -> Result<()> {
     let certificate = authority.issue(&[HOST])?;
     trial.apply(&echo("echo", 2)).await?;
     trial.apply(&certificate.secret("ws-cert")).await?;
-    let tls = format!("  tls: [{{hosts: [{HOST}], secretName: ws-cert}}]\n");
-    trial.apply(&(ingress("ws", HOST, "echo") + &tls)).await?;
+    let ingress = Ingress::new("ws", "holdfast").host(HOST, "echo");
+    trial.apply(&ingress.tls(&[HOST], "ws-cert").yaml()).await?;
 
     let address = trial.shared()?.address().await?;
     let same = same_address(&trial, address);
