@@ -4,4 +4,4 @@ mod fleet;
 mod requests;
 
 pub(crate) use fleet::{Ending, Fleet, How};
-pub(crate) use requests::{Requests, Tally};
+pub(crate) use requests::Requests;

@@ -8,7 +8,7 @@ use crate::patience::{PODS, eventually, soon};
 
 const CRD: &str = "loadbalancers.holdfast.dev";
 /// Namespaces of tests begin with one of these.
-const NAMESPACES: [&str; 2] = ["t-", "holdfast-"];
+const NAMESPACES: [&str; 2] = ["t-", "holdfast"];
 /// Kinds without a namespace that scenarios make, or Helm for them.
 const UNBOUND: [&str; 3] = ["IngressClass", "ClusterRole", "ClusterRoleBinding"];
 

@@ -175,11 +175,7 @@ impl Fleet {
     /// # Errors
     ///
     /// Which, and how.
-    pub(crate) async fn check_those(
-        &self,
-        when: &str,
-        among: impl Fn(&str) -> bool,
-    ) -> Result<()> {
+    pub(crate) async fn check_those(&self, when: &str, among: impl Fn(&str) -> bool) -> Result<()> {
         let members = || self.members.iter().filter(|member| among(&member.id));
         let ended: Vec<String> = members().filter_map(Member::trouble).collect();
         ensure!(ended.is_empty(), "after {when}: {}", few(&ended));
@@ -207,7 +203,9 @@ impl Fleet {
                 .zip(&before)
                 .filter_map(|(member, before)| {
                     let log = member.log();
-                    let Log { open, sent, echoed, .. } = *log;
+                    let Log {
+                        open, sent, echoed, ..
+                    } = *log;
                     let echoes = open && echoed > *before;
                     let id = &member.id;
                     (!echoes).then(|| match log.endings.last() {
@@ -255,7 +253,11 @@ impl Fleet {
             voyage.slowest = voyage.slowest.max(log.slowest);
             endings += log.endings.len();
             if endings > before {
-                bail!("WebSocket {} was to be closed: {:?}", member.id, log.endings);
+                bail!(
+                    "WebSocket {} was to be closed: {:?}",
+                    member.id,
+                    log.endings
+                );
             }
         }
         Ok(voyage)
@@ -382,14 +384,19 @@ impl Course {
 
 /// From 0 to 1, by the text.
 fn fraction_of(text: &str) -> f64 {
-    let sum: u32 = text
-        .bytes()
-        .fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let sum: u32 = text.bytes().fold(0, |sum: u32, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
     f64::from(sum % 1000) / 1000.0
 }
 
 fn few(troubles: &[String]) -> String {
-    let mut text = troubles.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let mut text = troubles
+        .iter()
+        .take(NAMED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
     if troubles.len() > NAMED {
         text += &format!("; and {} more", troubles.len() - NAMED);
     }

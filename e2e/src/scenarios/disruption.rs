@@ -11,25 +11,30 @@ mod replicas;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::cluster::{items, text};
+use crate::client::Answer;
+use crate::cluster::{documents, items, text};
 use crate::installation::{Installation, Replica};
+use crate::manifests::echo;
 use crate::scenario::Scenario;
+
+/// For which a pod goes on after it was told to end, so that everybody has heard of it: what any
+/// application does that wants to lose no request. In seconds.
+const PRE_STOP: u64 = 3;
 
 /// The scenarios of this folder, in the order in which they run.
 #[rustfmt::skip]
 pub(super) fn all() -> Vec<Scenario> {
-    let (shared, bare) = (Scenario::shared, Scenario::bare);
     vec![
-        shared("pods_come_and_go_without_a_failed_request", 150, pods::come_and_go),
-        shared("known_hosts_never_get_a_wrong_answer", 120, churn::known_hosts),
-        shared("two_replicas_serve_and_one_writes", 120, replicas::share),
-        shared("websockets_stay_open_whatever_changes", 240, changes::stay_open),
-        bare("helm_upgrade_refuses_nothing", 180, release::upgrade),
-        bare("helm_uninstall_leaves_nothing", 120, release::uninstall),
-        bare("some_namespaces_only", 120, namespaces::only),
-        bare("host_ports_by_manifest", 120, host_ports::by_manifest),
+        Scenario::shared("pods_come_and_go_without_a_failed_request", 150, pods::come_and_go),
+        Scenario::shared("known_hosts_never_get_a_wrong_answer", 120, churn::known_hosts),
+        Scenario::shared("two_replicas_serve_and_one_writes", 120, replicas::share),
+        Scenario::shared("websockets_stay_open_whatever_changes", 240, changes::stay_open),
+        Scenario::bare("helm_upgrade_refuses_nothing", 180, release::upgrade),
+        Scenario::bare("helm_uninstall_leaves_nothing", 120, release::uninstall),
+        Scenario::bare("some_namespaces_only", 120, namespaces::only),
+        Scenario::bare("host_ports_by_manifest", 120, host_ports::by_manifest),
     ]
 }
 
@@ -69,33 +74,21 @@ async fn leading(installation: &Installation) -> Result<Option<Replica>> {
     Ok(None)
 }
 
-/// `spec` of a route of everything of a host to port 80 of a Service, as YAML of an Ingress.
-fn route(name: &str, class: &str, host: &str, service: &str) -> String {
-    paths(name, class, host, &[("/", service)])
+/// An echo pod has answered.
+fn by_a_pod(answer: &Answer) -> Result<()> {
+    answer.echo().map(drop)
 }
 
-/// An Ingress with some paths of a host.
-fn paths(name: &str, class: &str, host: &str, paths: &[(&str, &str)]) -> String {
-    let paths: Vec<Value> = paths
-        .iter()
-        .map(|(path, service)| {
-            serde_json::json!({
-                "path": path,
-                "pathType": "Prefix",
-                "backend": {"service": {"name": service, "port": {"number": 80}}},
-            })
-        })
-        .collect();
-    format!(
-        "{}\n---\n",
-        serde_json::json!({
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "Ingress",
-            "metadata": {"name": name},
-            "spec": {
-                "ingressClassName": class,
-                "rules": [{"host": host, "http": {"paths": paths}}],
-            },
-        })
-    )
+/// Echo pods that go on for a while after they were told to end.
+fn patient(name: &str, replicas: u32) -> Result<String> {
+    let mut objects = documents(&echo(name, replicas))?;
+    for object in &mut objects {
+        if let Some(spec) = object.pointer_mut("/spec/template/spec") {
+            spec["terminationGracePeriodSeconds"] = json!(PRE_STOP + 5);
+            spec["containers"][0]["lifecycle"] =
+                json!({"preStop": {"sleep": {"seconds": PRE_STOP}}});
+        }
+    }
+    let objects: Vec<String> = objects.iter().map(Value::to_string).collect();
+    Ok(objects.join("\n---\n"))
 }
