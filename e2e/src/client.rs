@@ -9,7 +9,7 @@ mod websocket;
 mod wire;
 
 pub(crate) use answer::Answer;
-pub(crate) use certificate::{Authority, Issued};
+pub(crate) use certificate::{Authority, Issued, secret};
 pub(crate) use kept::{Kept, Unanswered};
 pub(crate) use tls::Trust;
 pub(crate) use visitor::Visitor;

@@ -240,6 +240,32 @@ impl Installation {
             .with_context(|| format!("/findings has no list: {page}"))
     }
 
+    /// The log of a pod.
+    ///
+    /// # Errors
+    ///
+    /// Those of the API server.
+    pub(crate) async fn log(&self, pod: &str) -> Result<String> {
+        let log = ["logs", pod, "--namespace", &self.namespace];
+        self.cluster.kubectl(&log).await
+    }
+
+    /// How often containers of its pods were started again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the API server.
+    pub(crate) async fn restarts(&self) -> Result<u64> {
+        let labels = "app.kubernetes.io/component=controller";
+        let pods = self.cluster.list("Pod", &self.namespace, labels).await?;
+        let containers = pods
+            .iter()
+            .flat_map(|pod| items(pod, "/status/containerStatuses"));
+        Ok(containers
+            .filter_map(|container| container.pointer("/restartCount")?.as_u64())
+            .sum())
+    }
+
     /// Sets the number of pods and waits until so many are ready and no other is left.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //!                                      └─▶ load          clients that go on all the time
 //! ```
 
+mod browser;
 mod client;
 mod cluster;
 mod diagnosis;

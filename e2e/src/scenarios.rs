@@ -1,12 +1,17 @@
 //! All scenarios, in the order in which they run.
 
+mod broken_objects;
 mod conformance;
 mod disruption;
+mod examples;
 mod ingress_backends;
 mod ingress_classes;
 mod ingress_hosts;
 mod ingress_tls;
 mod ingress_updates;
+mod owned_services;
+mod refusals;
+mod starts;
 mod websockets;
 
 use anyhow::{Result, ensure};
@@ -37,6 +42,18 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::shared("ingress_class_changes", 90, ingress_classes::changes),
         Scenario::shared("ingress_edits", 90, ingress_updates::edits),
         Scenario::shared("statuses_of_others_stay", 60, ingress_classes::statuses_of_others),
+        Scenario::shared("load_balancers_share_a_port", 60, owned_services::two_with_one_port),
+        Scenario::shared("owned_service_drift_is_repaired", 90, owned_services::drift),
+        Scenario::shared("owned_service_follows_its_template", 90, owned_services::template),
+        Scenario::shared("owned_service_survives_a_restart", 120, owned_services::survives_restart),
+        Scenario::shared("load_balancer_deletion", 60, owned_services::deletion),
+        Scenario::shared("load_balancer_exposure_host", 90, owned_services::exposure_host),
+        Scenario::shared("load_balancer_refusals", 90, refusals::refused),
+        Scenario::shared("broken_objects_beside_good_ones", 120, broken_objects::beside_good_ones),
+        Scenario::shared("examples", 120, examples::each_is_used),
+        Scenario::bare("start_without_the_right_to_secrets", 90, starts::without_a_right),
+        Scenario::bare("start_without_the_crd", 90, starts::without_the_crd),
+        Scenario::bare("start_without_the_api_server", 90, starts::without_the_api_server),
     ];
     scenarios.extend(disruption::all());
     scenarios

@@ -72,6 +72,11 @@ impl Issued {
     pub(crate) fn secret_with_key_of(&self, other: &Self, name: &str) -> String {
         secret(name, &self.certificate, &other.key)
     }
+
+    /// A Secret that has something else for a key.
+    pub(crate) fn secret_with_key(&self, name: &str, key: &str) -> String {
+        secret(name, &self.certificate, key)
+    }
 }
 
 /// A Secret of type `kubernetes.io/tls` with what is given, right or wrong.

@@ -161,8 +161,7 @@ impl Visitor {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", &self.host)
-            .header("user-agent", "holdfast-e2e");
+            .header("host", &self.host);
         for (name, value) in &self.fields {
             request = request.header(*name, value);
         }

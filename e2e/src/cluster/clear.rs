@@ -9,6 +9,10 @@ use crate::patience::{PODS, eventually, soon};
 const CRD: &str = "loadbalancers.holdfast.dev";
 /// Namespaces of tests begin with one of these.
 const NAMESPACES: [&str; 2] = ["t-", "holdfast"];
+/// Those of manifests/examples end with this.
+const EXAMPLE: &str = "-example";
+/// The namespace of Holdfast itself.
+const OWN: &str = "holdfast-system";
 /// Kinds without a namespace that scenarios make, or Helm for them.
 const UNBOUND: [&str; 3] = ["IngressClass", "ClusterRole", "ClusterRoleBinding"];
 
@@ -19,6 +23,32 @@ impl Cluster {
     ///
     /// Those of the API server, and when something does not go.
     pub(crate) async fn clear(&self) -> Result<()> {
+        self.clear_releases().await?;
+        let names: Vec<String> = self
+            .list("Namespace", "", "")
+            .await?
+            .iter()
+            .map(|object| text(object, "/metadata/name").to_owned())
+            .filter(|name| {
+                NAMESPACES.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with(EXAMPLE)
+            })
+            .filter(|name| name != OWN)
+            .collect();
+        for name in &names {
+            self.delete("Namespace", "", name).await?;
+        }
+        for name in &names {
+            self.namespace_has_gone(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes Holdfast, wherever and however it is installed: releases, CRD, roles.
+    ///
+    /// # Errors
+    ///
+    /// Those of the API server, and when something does not go.
+    pub(crate) async fn clear_releases(&self) -> Result<()> {
         let releases = self
             .helm(&["list", "--all", "--all-namespaces", "-o", "json"], "")
             .await?;
@@ -46,25 +76,23 @@ impl Cluster {
                 self.delete_all(kind, label).await?;
             }
         }
-        let names: Vec<String> = self
-            .list("Namespace", "", "")
-            .await?
-            .iter()
-            .map(|object| text(object, "/metadata/name").to_owned())
-            .filter(|name| NAMESPACES.iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
-        for name in &names {
-            self.delete("Namespace", "", name).await?;
+        for class in self.list("IngressClass", "", "").await? {
+            if text(&class, "/spec/controller") == "holdfast.dev/ingress-controller" {
+                self.delete("IngressClass", "", text(&class, "/metadata/name"))
+                    .await?;
+            }
         }
-        for name in &names {
-            eventually(&format!("namespace {name} has gone"), PODS, async || {
-                let found = self.find("Namespace", "", name).await?;
-                ensure!(found.is_none(), "it is still there");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+        self.delete("Namespace", "", OWN).await?;
+        self.namespace_has_gone(OWN).await
+    }
+
+    async fn namespace_has_gone(&self, name: &str) -> Result<()> {
+        eventually(&format!("namespace {name} has gone"), PODS, async || {
+            let found = self.find("Namespace", "", name).await?;
+            ensure!(found.is_none(), "it is still there");
+            Ok(())
+        })
+        .await
     }
 
     /// Deletes the namespaces of a scenario and its objects outside of them. Returns when nothing

@@ -54,7 +54,7 @@ pub(crate) async fn shared_host(trial: Arc<Trial>) -> Result<()> {
         ("so is that of another namespace", &other, "elsewhere"),
     ] {
         let told = soon(what, async || {
-            let words = "path /shared of a.example";
+            let words = "path /shared of host a.example";
             finding(&trial, "Ingress", namespace, name, "RouteConflict", words).await
         });
         trial.item(what, told).await;

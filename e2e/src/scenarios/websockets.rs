@@ -140,6 +140,9 @@ async fn client_closes(client: &Visitor) -> Result<()> {
 async fn pod_closes(client: &Visitor) -> Result<()> {
     for code in [1000, 1011, 4000] {
         let mut socket = client.websocket(&format!("/?close={code}")).await?;
+        socket
+            .send_text("the pod closes at the first message")
+            .await?;
         let (came, reason) = socket.closed().await?;
         ensure!(came == code, "Close {code} came as {came} {reason:?}");
     }
