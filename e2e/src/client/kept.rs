@@ -6,7 +6,6 @@ use http::Method;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
 use tokio::task::JoinHandle;
 
 use super::answer::Answer;
@@ -19,7 +18,6 @@ pub(crate) struct Kept {
     visitor: Visitor,
     sender: SendRequest<Full<Bytes>>,
     connection: JoinHandle<()>,
-    certificate: Option<CertificateDer<'static>>,
 }
 
 /// What may become of a request on a kept connection in place of an answer.
@@ -37,7 +35,6 @@ pub(crate) enum Unanswered {
 impl Kept {
     pub(super) async fn open(visitor: &Visitor) -> Result<Self> {
         let wire = visitor.connect().await?;
-        let certificate = wire.certificate();
         let (sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
         Ok(Self {
             visitor: visitor.clone(),
@@ -46,7 +43,6 @@ impl Kept {
                 // How it ends is seen by the request that it ends with.
                 let _ = connection.await;
             }),
-            certificate,
         })
     }
 
@@ -74,7 +70,6 @@ impl Kept {
             version: head.version,
             headers: head.headers,
             body: body.await.map_err(Unanswered::Failed)?,
-            certificate: self.certificate.clone(),
         })
     }
 }

@@ -98,7 +98,7 @@ impl Visitor {
     /// Those of the connection.
     pub(crate) async fn send(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let what = format!("{method} {path} of {} at {}", self.host, self.address);
-        within(&what, LIMIT, self.exchange(method, path, body)).await
+        within(&what, LIMIT, Box::pin(self.exchange(method, path, body))).await
     }
 
     /// Opens a connection for one request after the other.
@@ -108,7 +108,7 @@ impl Visitor {
     /// Those of the connection.
     pub(crate) async fn keep(&self) -> Result<Kept> {
         let what = format!("a connection for {} at {}", self.host, self.address);
-        within(&what, LIMIT, Kept::open(self)).await
+        within(&what, LIMIT, Box::pin(Kept::open(self))).await
     }
 
     /// Opens a WebSocket.
@@ -118,7 +118,7 @@ impl Visitor {
     /// Those of the connection, and any answer but a right 101.
     pub(crate) async fn websocket(&self, path: &str) -> Result<Socket> {
         let what = format!("a WebSocket to {path} of {} at {}", self.host, self.address);
-        within(&what, LIMIT, self.upgrade(path)).await
+        within(&what, LIMIT, Box::pin(self.upgrade(path))).await
     }
 
     /// The certificate that is presented.
@@ -128,13 +128,12 @@ impl Visitor {
     /// Those of the connection and of TLS.
     pub(crate) async fn certificate(&self) -> Result<CertificateDer<'static>> {
         let what = format!("a handshake for {} at {}", self.host, self.address);
-        let wire = within(&what, LIMIT, self.connect()).await?;
+        let wire = within(&what, LIMIT, Box::pin(self.connect())).await?;
         wire.certificate().context("there is none")
     }
 
     async fn exchange(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let wire = self.connect().await?;
-        let certificate = wire.certificate();
         let request = self.request(method, path, body)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
         // Ends with the connection, at the latest when `sender` is dropped.
@@ -147,7 +146,6 @@ impl Visitor {
             version: head.version,
             headers: head.headers,
             body,
-            certificate,
         })
     }
 
