@@ -8,7 +8,7 @@ use crate::patience::{PODS, eventually, soon};
 
 const CRD: &str = "loadbalancers.holdfast.dev";
 /// Namespaces of tests begin with one of these.
-const NAMESPACES: [&str; 2] = ["t-", "holdfast-"];
+const NAMESPACES: [&str; 2] = ["t-", "holdfast"];
 /// Those of manifests/examples end with this.
 const EXAMPLE: &str = "-example";
 /// Where Holdfast is without Helm.
