@@ -277,7 +277,6 @@ async fn apply_broken(trial: &Trial, edge: &Edge, authority: &Authority) -> Resu
     let to = |name: &str, service: &str| {
         new(name).path("a.example", "Prefix", &format!("/{name}"), service)
     };
-    let port_80 = || json!({"number": 80});
     let resource = json!({"resource": {"apiGroup": "x.example", "kind": "Bucket", "name": "b"}});
     let ingresses = [
         to("no-service", "nowhere"),
@@ -285,22 +284,22 @@ async fn apply_broken(trial: &Trial, edge: &Edge, authority: &Authority) -> Resu
             "a.example",
             "Prefix",
             "/n",
-            to_service("echo", json!({"number": 81})),
+            &to_service("echo", &json!({"number": 81})),
         ),
         new("no-port-name").backend(
             "a.example",
             "Prefix",
             "/m",
-            to_service("echo", json!({"name": "grpc"})),
+            &to_service("echo", &json!({"name": "grpc"})),
         ),
         to("udp", "udp"),
         new("external").backend(
             "a.example",
             "Prefix",
             "/e",
-            to_service("external", port_80()),
+            &to_service("external", &json!({"number": 80})),
         ),
-        new("resource").backend("a.example", "Prefix", "/r", resource),
+        new("resource").backend("a.example", "Prefix", "/r", &resource),
         to("protocol", "h2c"),
         to("empty", "empty"),
         new("dots")
