@@ -93,7 +93,7 @@ pub(crate) async fn by_manifest(trial: Arc<Trial>) -> Result<()> {
             .patch("DaemonSet", NAMESPACE, "holdfast", patch)
             .await?;
         let (code, reason) = eventually("the pod closes its WebSocket", PODS, async || {
-            Ok(socket.next().await?)
+            socket.next().await
         })
         .await
         .and_then(|received| match received {
