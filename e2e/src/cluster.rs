@@ -308,6 +308,18 @@ impl Cluster {
         said("helm", arguments, &run("helm", arguments, input).await?)
     }
 
+    /// Runs commands of a text for people, one after the other until one fails, in the checkout.
+    ///
+    /// # Errors
+    ///
+    /// When one fails, with what it says.
+    pub(crate) async fn shell(&self, commands: &str) -> Result<String> {
+        let folder = checkout();
+        let commands = format!("set -eu; cd '{}'\n{commands}", folder.display());
+        let arguments = ["-c", &commands];
+        said("sh", &arguments, run("sh", &arguments, "").await?)
+    }
+
     /// Runs a script of `e2e/cluster`: trouble on demand.
     ///
     /// # Errors
