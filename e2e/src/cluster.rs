@@ -317,7 +317,7 @@ impl Cluster {
         let folder = checkout();
         let commands = format!("set -eu; cd '{}'\n{commands}", folder.display());
         let arguments = ["-c", &commands];
-        said("sh", &arguments, run("sh", &arguments, "").await?)
+        said("sh", &arguments, &run("sh", &arguments, "").await?)
     }
 
     /// Runs a script of `e2e/cluster`: trouble on demand.
