@@ -128,7 +128,7 @@ impl Ingress {
             host,
             path_type,
             path,
-            &to_service(service, &json!({"number": 80})),
+            to_service(service, json!({"number": 80})),
         )
     }
 
@@ -138,7 +138,7 @@ impl Ingress {
         host: &str,
         path_type: &str,
         path: &str,
-        backend: &Value,
+        backend: Value,
     ) -> Self {
         let path = json!({"path": path, "pathType": path_type, "backend": backend});
         match self.rules.iter_mut().find(|rule| rule.0 == host) {
@@ -150,7 +150,7 @@ impl Ingress {
 
     /// What no rule takes goes to port 80 of a Service.
     pub(crate) fn default_backend(mut self, service: &str) -> Self {
-        self.default = Some(to_service(service, &json!({"number": 80})));
+        self.default = Some(to_service(service, json!({"number": 80})));
         self
     }
 
@@ -196,6 +196,6 @@ impl Ingress {
 }
 
 /// A backend: a Service and its port, `{"number": 80}` or `{"name": "http"}`.
-pub(crate) fn to_service(name: &str, port: &Value) -> Value {
+pub(crate) fn to_service(name: &str, port: Value) -> Value {
     json!({"service": {"name": name, "port": port}})
 }

@@ -89,10 +89,10 @@ pub(crate) async fn host_rules(trial: Arc<Trial>) -> Result<()> {
     trial.apply(&echo("wildcard", 1)).await?;
     trial.apply(&echo("exact", 1)).await?;
     trial.apply(&issued.secret("conformance-tls")).await?;
-    let by_name = to_service("exact", &json!({"name": "http"}));
+    let by_name = to_service("exact", json!({"name": "http"}));
     let ingress = Ingress::new("hosts", &edge.class)
         .host("*.foo.com", "wildcard")
-        .backend("foo.bar.com", "Prefix", "/", &by_name)
+        .backend("foo.bar.com", "Prefix", "/", by_name)
         .tls(&["foo.bar.com"], "conformance-tls");
     trial.apply(&ingress.yaml()).await?;
     trial.ready(&["wildcard", "exact"]).await?;

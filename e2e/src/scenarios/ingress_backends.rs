@@ -40,12 +40,12 @@ pub(crate) async fn sorts_of_backends(trial: Arc<Trial>) -> Result<()> {
         .path("a.example", "Prefix", "/external", "external")
         .path("a.example", "Prefix", "/missing", "later")
         .path("a.example", "Prefix", "/empty", "missing-pods")
-        .backend("a.example", "Prefix", "/resource", &resource)
+        .backend("a.example", "Prefix", "/resource", resource)
         .backend(
             "a.example",
             "Prefix",
             "/port",
-            &to_service("echo", &json!({"number": 81})),
+            to_service("echo", json!({"number": 81})),
         );
     trial.apply(&ingress.yaml()).await?;
     trial.ready(&["echo"]).await?;

@@ -130,7 +130,7 @@ const FIRST: Edge = Edge {
 impl Edge {
     fn yaml(self) -> String {
         let backend = |name: &str, weight: u32| {
-            let mut backend = to_service(name, &json!(80));
+            let mut backend = to_service(name, json!(80));
             backend["weight"] = json!(weight);
             backend
         };
