@@ -15,6 +15,7 @@ pub mod peers;
 pub mod permissions;
 mod problems;
 pub mod rate;
+mod retries;
 mod server;
 pub mod uninstall;
 pub mod writer;

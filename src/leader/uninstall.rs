@@ -9,7 +9,7 @@
 //! second time.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -27,7 +27,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::lease::{LeaseSettings, RETIRED_ANNOTATION, as_manager, body};
-use super::rate::{Backoff, jittered};
+use super::rate::jittered;
+use super::retries::Retries;
 use super::server::{Failure, Server};
 use super::writer::request::{self, finalizer, ingress_status, load_balancer_status};
 use crate::api::{self, LoadBalancer};
@@ -41,11 +42,6 @@ const PAGE: u32 = 500;
 const AT_ONCE: usize = 16;
 /// How often it is looked whether something has happened.
 const POLL: Duration = Duration::from_millis(500);
-/// After a failure.
-const BACKOFF: Backoff = Backoff {
-    first: Duration::from_millis(250),
-    limit: Duration::from_secs(5),
-};
 
 /// What is to be taken back.
 #[derive(Clone, Debug)]
@@ -99,10 +95,6 @@ struct Uninstall<'a> {
     left: BTreeSet<String>,
     retries: Retries,
 }
-
-/// Why things are tried again, as told last.
-#[derive(Clone, Debug, Default)]
-struct Retries(Arc<Mutex<Option<String>>>);
 
 /// The annotation by which the Lease is retired, with a value that it has not had.
 fn retirement() -> Value {
@@ -317,7 +309,7 @@ impl Uninstall<'_> {
                     let name = object.name();
                     // The finalizer last: without it the object may be gone at once.
                     if object.has_our_status() {
-                        let clear = load_balancer_status(&name, &json!({}));
+                        let clear = load_balancer_status(&name, None);
                         server.send::<IgnoredAny>(clear).await?;
                     }
                     if object.has_our_finalizer() {
@@ -455,47 +447,5 @@ impl Uninstall<'_> {
         let owner = labels.and_then(|labels| labels.get(api::OWNER_NAMESPACE_LABEL));
         let namespaces = &self.settings.namespaces;
         namespaces.is_empty() || owner.is_some_and(|owner| namespaces.contains(owner))
-    }
-}
-
-impl Retries {
-    fn last(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn note(&self, failure: &Failure) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(failure.to_string());
-    }
-
-    /// Waits where trying again makes sense; the deadline of everything ends it.
-    async fn pause(&self, failure: Failure, failures: &mut u32) -> Result<(), Failure> {
-        self.note(&failure);
-        let asked = match failure {
-            Failure::Conflict(_) => None,
-            Failure::Unavailable { retry_after, .. } => retry_after,
-            failure => return Err(failure),
-        };
-        let pause = BACKOFF.after(*failures);
-        *failures = failures.saturating_add(1);
-        tokio::time::sleep(asked.map_or(pause, |asked| asked.max(pause))).await;
-        Ok(())
-    }
-
-    /// Does something until it is done or will not be done. What is gone is done.
-    async fn insist<F>(&self, act: impl Fn() -> F) -> Result<(), Failure>
-    where
-        F: Future<Output = Result<(), Failure>>,
-    {
-        let mut failures = 0;
-        loop {
-            match act().await {
-                Ok(()) | Err(Failure::NotFound(_)) => return Ok(()),
-                Err(failure) => self.pause(failure, &mut failures).await?,
-            }
-        }
     }
 }

@@ -237,3 +237,27 @@ async fn what_is_left_is_told_and_done_the_next_time() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nobody_leads_however_long_it_takes() {
+    limited(async {
+        let (server, crashed) = installed().await;
+        crashed.kill();
+        let retirement = Duration::from_millis(800);
+        let replica = Replica::start_with(&server, "another", |settings| {
+            settings.lease.retirement = retirement;
+        });
+        let mut stuck = server.object("Service", NAMESPACE, "lb-edge-lb").unwrap();
+        stuck["metadata"]["finalizers"] = json!(["service.kubernetes.io/load-balancer-cleanup"]);
+        server.put(stuck);
+        let mut long = settings();
+        long.lease.retirement = retirement;
+        long.timeout = Duration::from_secs(5);
+        let (left, _) = run(&server, &long).await;
+        assert!(!left.is_empty());
+        assert!(!replica.leads.leading.has_changed().unwrap());
+        // Given up, it is a leftover soon.
+        replica.becomes_leader().await;
+    })
+    .await;
+}
