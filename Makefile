@@ -22,7 +22,7 @@ test: test-deps ## Install what the tests need, then run all tests
 	timeout --verbose --foreground --kill-after=10s $(TEST_TIME_LIMIT) cargo test --workspace
 
 .PHONY: test-deps
-test-deps: ## Install the Debian packages that the tests need
+test-deps: ## Install what the tests need: Debian packages and Helm
 	scripts/install-test-deps.sh
 
 .PHONY: lint
@@ -56,7 +56,7 @@ image: ## Build the container image with Docker or buildah
 
 .PHONY: e2e
 e2e: ## Run the tests on a Kubernetes cluster made for them, as root
-	timeout --verbose --foreground --kill-after=60s $(E2E_TIME_LIMIT) e2e/run.sh
+	timeout --verbose --foreground --kill-after=2m $(E2E_TIME_LIMIT) e2e/run.sh
 
 .PHONY: e2e-up
 e2e-up: ## Bring the tests' cluster up and leave it up, as root
@@ -73,6 +73,11 @@ crds: ## Write crds/ anew from the types in src/api
 	cargo run --quiet -- crd > crds/loadbalancer.yaml.new
 	mv crds/loadbalancer.yaml.new crds/loadbalancer.yaml
 
+.PHONY: chart
+chart: ## Write what is made from the chart and the types anew: schema, tables, CRDs, manifests/install.yaml
+	HOLDFAST_GENERATE=1 cargo test --quiet --test chart generated
+
 .PHONY: check-generated
-check-generated: ## Fail if crds/ is not what the types in src/api give
+check-generated: ## Fail if crds/, or what `make chart` writes, is not what its sources give
 	cargo run --quiet -- crd | diff -u crds/loadbalancer.yaml -
+	cargo test --quiet --test chart generated

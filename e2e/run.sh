@@ -21,7 +21,10 @@ if [ -e "$here/Cargo.toml" ]; then
 fi
 
 trap '"$here/cluster/down.sh"' EXIT
-trap 'exit 1' HUP INT TERM
 "$here/cluster/up.sh"
 "$here/cluster/import.sh" target/holdfast-image.tar "$("$here/images/build.sh" busybox)"
-"$here/cluster/enter.sh" "${test[@]}" "$@"
+# In the background, because a shell that waits for a program in the foreground hears no signals.
+"$here/cluster/enter.sh" "${test[@]}" "$@" &
+tests=$!
+trap 'kill "$tests"; exit 1' HUP INT TERM
+wait "$tests"

@@ -36,5 +36,5 @@ if [ "${1:-}" = --archive ]; then
     echo "$image: $(stat --format %s "$2") bytes in $2"
 else
     buildah build --quiet --isolation chroot --tag "$image" "${arguments[@]}"
-    buildah inspect --type image --format "$image: {{.FromImageID}}" "$image"
+    buildah images --format '{{.Name}}:{{.Tag}}: {{.Size}}' "$image"
 fi

@@ -44,3 +44,6 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "install-test-deps: cargo is missing; install Rust 1.95 or later, see https://rustup.rs" >&2
     exit 1
 fi
+
+# Helm renders the chart in its tests. Built once, from its Go module.
+"$(dirname "$0")/../e2e/cluster/build.sh" helm >/dev/null

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Builds the programs of a Kubernetes control plane and of a node, and Helm, from their Go modules,
 # and prints the folders that hold them. Built once for each go.sum and kept outside the checkout.
+# With the name of a module, `control-plane` or `helm`, only that one.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${HOLDFAST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/holdfast}
+only=${1:-}
 
 # Go is looked for only when there is something to build. Its own toolchain switch fetches what a
 # go.mod asks for, from 1.21 on.
@@ -20,6 +22,7 @@ find_go() {
 build() {
     module=$1
     shift
+    [ "$only" = "$module" ] || [ -z "$only" ] || return 0
     key=$( (cat "$here/$module/go.mod" "$here/$module/go.sum"; echo "$flags") | sha256sum | cut -c1-16)
     out=$cache/$module-$key
     for package in "$@"; do

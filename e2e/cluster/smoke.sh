@@ -24,7 +24,9 @@ until_equal() {
     done
 }
 
-trap 'kubectl delete --ignore-not-found --wait --timeout=60s -f "$here/smoke.yaml" >/dev/null 2>&1' EXIT
+rollout=
+trap '[ -z "$rollout" ] || kill "$rollout" 2>/dev/null
+    kubectl delete --ignore-not-found --wait --timeout=60s -f "$here/smoke.yaml" >/dev/null 2>&1' EXIT
 "$here/import.sh" "$("$here/../images/build.sh" busybox)"
 
 step "a Deployment and its Service"
@@ -45,7 +47,7 @@ until_equal 10 "serving first" kubectl logs deployment/web
 
 step "a rolling update under requests"
 kubectl set env deployment/web PAGE=second >/dev/null
-kubectl rollout status deployment/web --timeout=60s >/dev/null &
+"$here/enter.sh" kubectl --namespace smoke rollout status deployment/web --timeout=60s >/dev/null &
 rollout=$!
 requests=0
 while kill -0 "$rollout" 2>/dev/null; do

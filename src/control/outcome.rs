@@ -48,6 +48,9 @@ pub struct Outcome {
     agenda: Agenda,
     leading: watch::Receiver<bool>,
     open_tunnels: OpenTunnels,
+    /// Open WebSockets when they were last counted. A status that always had the last number would
+    /// be written without end.
+    counted: BTreeMap<ListenerId, u32>,
     /// Who wants to know where the replicas' admin ports are.
     peers: Option<watch::Sender<Vec<SocketAddr>>>,
     /// Whether the agenda is being kept.
@@ -105,6 +108,7 @@ impl Outcome {
             agenda,
             leading,
             open_tunnels,
+            counted: BTreeMap::new(),
             peers: None,
             is_kept: false,
             ingresses: BTreeSet::new(),
@@ -151,9 +155,15 @@ impl Outcome {
             return;
         }
         match change {
-            Change::Status(key) => {
-                self.ingresses.insert(key.name.clone());
-            }
+            Change::Status(key) => match key.kind {
+                // Our own write, most often, which must not lead to the next one at once.
+                Kind::LoadBalancer => {
+                    self.attachments.insert(key.name.clone());
+                }
+                _ => {
+                    self.ingresses.insert(key.name.clone());
+                }
+            },
             Change::Object(key) => match key.kind {
                 Kind::Ingress => {
                     self.ingresses.insert(key.name.clone());
@@ -239,6 +249,7 @@ impl Outcome {
         }
         if now >= self.tunnels_due {
             self.tunnels_due = now + TUNNEL_INTERVAL;
+            self.counted = (self.open_tunnels)();
             let names = known.world.load_balancers().keys();
             self.load_balancers.extend(names.cloned());
         }
@@ -247,9 +258,8 @@ impl Outcome {
             self.load_balancers.append(&mut self.attachments);
         }
         if !self.load_balancers.is_empty() {
-            let open_tunnels = (self.open_tunnels)();
             for name in std::mem::take(&mut self.load_balancers) {
-                self.load_balancer(&name, known, &open_tunnels);
+                self.load_balancer(&name, known);
             }
         }
         for name in std::mem::take(&mut self.ingresses) {
@@ -278,12 +288,7 @@ impl Outcome {
         self.load_balancers.extend(owned);
     }
 
-    fn load_balancer(
-        &mut self,
-        name: &ObjectName,
-        known: &Known<'_>,
-        open_tunnels: &BTreeMap<ListenerId, u32>,
-    ) {
+    fn load_balancer(&mut self, name: &ObjectName, known: &Known<'_>) {
         let key = ObjectKey::new(Kind::LoadBalancer, name.clone());
         let declared = known.world.load_balancers().get(name);
         self.service(name, declared.map(|declared| &**declared), known);
@@ -301,7 +306,7 @@ impl Outcome {
                     now: &now(),
                     addresses: &addresses,
                     findings: known.findings,
-                    open_tunnels,
+                    open_tunnels: &self.counted,
                 };
                 let status = load_balancer_status(declared, known.translator, &facts);
                 (status != declared.status).then_some(status)
@@ -319,7 +324,7 @@ impl Outcome {
     }
 
     /// The finalizer goes on before the Service is made, and off after it has gone.
-    fn service(&mut self, owner: &ObjectName, declared: Option<&LoadBalancer>, known: &Known<'_>) {
+    fn service(&self, owner: &ObjectName, declared: Option<&LoadBalancer>, known: &Known<'_>) {
         let name = owned_service_name(owner, &self.replicas.pods.namespace);
         let held = known.world.services().get(&name);
         let actual = owned(known.world, &name, owner);

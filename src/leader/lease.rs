@@ -252,7 +252,7 @@ impl<'a> Election<'a> {
         };
         self.held = Some(lease);
         self.valid_until = Some(sent + self.settings.deadline);
-        if !self.leading.send_replace(true) {
+        if self.tell(true) {
             tracing::info!(identity = self.settings.identity, "leading");
         }
         Ok(jittered(self.settings.renew))
@@ -261,13 +261,16 @@ impl<'a> Election<'a> {
     fn lose(&mut self, why: &'static str) {
         self.held = None;
         self.valid_until = None;
-        if self.leading.send_replace(false) {
-            tracing::info!(
-                identity = self.settings.identity,
-                why,
-                "not leading any more"
-            );
+        if self.tell(false) {
+            let identity = &self.settings.identity;
+            tracing::info!(identity, why, "not leading any more");
         }
+    }
+
+    /// Answers whether that is news.
+    fn tell(&self, is_leading: bool) -> bool {
+        self.leading
+            .send_if_modified(|leading| std::mem::replace(leading, is_leading) != is_leading)
     }
 
     /// Remembers when what others wrote was first seen.

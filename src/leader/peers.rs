@@ -56,8 +56,14 @@ pub(super) async fn run(
         let ask = async {
             let mut known = HashMap::new();
             // Until there is somebody to ask there is no round to wait for.
-            while let Ok(addresses) = peers.wait_for(|peers| !peers.is_empty()).await {
-                let addresses = addresses.clone();
+            loop {
+                let Ok(addresses) = peers
+                    .wait_for(|peers| !peers.is_empty())
+                    .await
+                    .map(|addresses| addresses.clone())
+                else {
+                    return;
+                };
                 ask_all(settings, &addresses, &mut known).await;
                 let sum = sum(known.values());
                 sums.send_if_modified(|before| {

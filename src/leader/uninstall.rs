@@ -167,7 +167,11 @@ impl Uninstall<'_> {
             let failure = match self.server.send::<IgnoredAny>(patch).await {
                 Ok(_) => break,
                 Err(Failure::NotFound(_)) => {
-                    let mut lease = json!({"metadata": annotations});
+                    let mut lease = json!({
+                        "apiVersion": Lease::api_version(&()),
+                        "kind": Lease::kind(&()),
+                        "metadata": annotations,
+                    });
                     lease["metadata"]["name"] = json!(settings.name);
                     let create = settings.request().create(&as_manager(), body(&lease)?);
                     match self.server.send::<IgnoredAny>(create).await {

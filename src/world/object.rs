@@ -224,6 +224,24 @@ pub struct LoadBalancer {
     pub has_finalizer: bool,
 }
 
+impl LoadBalancer {
+    /// Whether another state of the object comes to the same: target ports are read from the
+    /// status, the rest of it is not.
+    #[must_use]
+    pub fn is_declared_as(&self, other: &Self) -> bool {
+        let ports = |load_balancer: &Self| -> Vec<(String, Option<u16>)> {
+            let listeners = load_balancer.status.listeners.iter();
+            listeners
+                .map(|listener| (listener.name.clone(), listener.target_port))
+                .collect()
+        };
+        self.meta == other.meta
+            && self.spec == other.spec
+            && self.has_finalizer == other.has_finalizer
+            && ports(self) == ports(other)
+    }
+}
+
 /// Any object that is read.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the kind of its name")]

@@ -168,7 +168,13 @@ impl World {
                 return (before != object).then_some(Change::Status(key));
             }
             Object::IngressClass(object) => replace(&mut self.ingress_classes, name, object),
-            Object::LoadBalancer(object) => replace(&mut self.load_balancers, name, object),
+            Object::LoadBalancer(object) => {
+                let before = self.load_balancers.insert(name, Arc::clone(&object));
+                let Some(before) = before.filter(|before| before.is_declared_as(&object)) else {
+                    return Some(Change::Object(key));
+                };
+                return (before != object).then_some(Change::Status(key));
+            }
             Object::Namespace(object) => replace(&mut self.namespaces, name, object),
             Object::Secret(object) => replace(&mut self.secrets, name, object),
             Object::Service(object) => replace(&mut self.services, name, object),
@@ -223,7 +229,8 @@ impl World {
 pub enum Change {
     /// An object that routes are made from.
     Object(ObjectKey),
-    /// The status of an Ingress, and nothing that it declares.
+    /// What the status of an Ingress or a LoadBalancer tells others, and nothing that is read from
+    /// it or that it declares.
     Status(ObjectKey),
     /// An EndpointSlice, and the Services whose endpoints it concerns. Takes the short way: no
     /// route is rebuilt.

@@ -177,6 +177,14 @@ impl ApiServer {
         self.changed();
     }
 
+    /// Deletes an object as a request does: its finalizers come first.
+    pub fn delete(&self, kind: &str, namespace: &str, name: &str) {
+        let key = Key::find(kind, namespace, name);
+        let deleted = self.state().store.delete(&key);
+        assert!(deleted.is_some(), "no {kind} {namespace}/{name}");
+        self.changed();
+    }
+
     /// An object as stored; `namespace` is empty for those without.
     pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = Key::find(kind, namespace, name);

@@ -47,7 +47,17 @@ impl Controller {
         let mut source = ClusterSource::new(Address::at(&server.url()).unwrap(), Vec::new());
         source.pace = pace();
         change(&mut source);
-        let mut config = Config::cluster(source);
+        Self::with(Config::cluster(source), |_| {})
+    }
+
+    /// The same with a changed configuration.
+    pub fn configured(server: &ApiServer, change: impl FnOnce(&mut Config)) -> Self {
+        let mut source = ClusterSource::new(Address::at(&server.url()).unwrap(), Vec::new());
+        source.pace = pace();
+        Self::with(Config::cluster(source), change)
+    }
+
+    fn with(mut config: Config, change: impl FnOnce(&mut Config)) -> Self {
         config.binding = Binding {
             address: Some([127, 0, 0, 1].into()),
             any_port: true,
@@ -59,6 +69,7 @@ impl Controller {
             drain: Duration::from_millis(200),
             grace: Duration::from_secs(10),
         };
+        change(&mut config);
         Self {
             app: App::start(config).unwrap(),
         }

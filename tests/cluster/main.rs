@@ -14,6 +14,9 @@ mod controller;
 mod faults;
 #[path = "../proxy/harness.rs"]
 mod harness;
+mod leader;
+mod leader_app;
+mod leader_lease;
 mod objects;
 mod outages;
 #[path = "../proxy/peers.rs"]

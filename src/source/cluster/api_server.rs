@@ -15,7 +15,7 @@ const SILENCE: Duration = Duration::from_secs(75);
 
 /// An API server, as a kubeconfig or the surroundings of a pod describe it.
 #[derive(Clone)]
-pub struct ApiServer(Config);
+pub struct ApiServer(Box<Config>);
 
 /// The API server cannot be known or spoken to.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ impl ApiServer {
         let agent = concat!("holdfast/", env!("CARGO_PKG_VERSION"));
         let agent = (USER_AGENT, HeaderValue::from_static(agent));
         config.headers.push(agent);
-        Self(config)
+        Self(Box::new(config))
     }
 
     /// A client. Has to be called within the runtime that it is to live on. Tokens of service
@@ -96,7 +96,7 @@ impl ApiServer {
     /// # Errors
     /// Certificates, keys or credentials cannot be used.
     pub fn client(&self) -> Result<Client, ApiServerError> {
-        Client::try_from(self.0.clone()).map_err(|error| ApiServerError::Unusable {
+        Client::try_from((*self.0).clone()).map_err(|error| ApiServerError::Unusable {
             address: self.address(),
             why: error.to_string(),
         })

@@ -57,15 +57,15 @@ impl Selection {
     }
 }
 
-/// Selectors of the forms `a=b`, `a==b` and `a!=b`, joined by commas.
+/// Selectors of the forms `a=b`, `a==b`, `a!=b` and `a`, joined by commas.
 fn fits<'a>(selector: &str, value: impl Fn(&str) -> Option<&'a str>) -> bool {
     let mut terms = selector.split(',').filter(|term| !term.is_empty());
     terms.all(|term| match term.split_once("!=") {
         Some((name, unwanted)) => value(name) != Some(unwanted),
-        None => {
-            let (name, wanted) = term.split_once('=').expect("a selector");
-            value(name) == Some(wanted.trim_start_matches('='))
-        }
+        None => match term.split_once('=') {
+            Some((name, wanted)) => value(name) == Some(wanted.trim_start_matches('=')),
+            None => value(term).is_some(),
+        },
     })
 }
 
@@ -101,8 +101,21 @@ pub async fn answer(
         Some(Fault::Body(body)) => return Ok(text(200, body)),
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Reset) => return Err(std::io::Error::other("reset by script")),
+        Some(Fault::Late(time)) => {
+            let time = *time;
+            // By itself: it is done even if nobody waits for the answer any more.
+            let late = tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                act(&shared, &request, None)
+            });
+            return late.await.map_err(std::io::Error::other);
+        }
         _ => {}
     }
+    Ok(act(&shared, &request, fault))
+}
+
+fn act(shared: &Arc<Shared>, request: &Request, fault: Option<Fault>) -> Answer {
     let collection = request.resource.split('/').next().unwrap_or_default();
     if shared
         .state()
@@ -110,15 +123,15 @@ pub async fn answer(
         .iter()
         .any(|missing| missing == collection)
     {
-        return Ok(text(404, "404 page not found"));
+        return text(404, "404 page not found");
     }
     let answer = match request.verb {
-        "watch" => watch(&shared, &request, fault),
-        "list" => list(&shared.state(), &request),
-        _ => write(&mut shared.state(), &request),
+        "watch" => watch(shared, request, fault),
+        "list" => list(&shared.state(), request),
+        _ => write(&mut shared.state(), request),
     };
     shared.changed();
-    Ok(answer)
+    answer
 }
 
 /// What is asked for; `None` for paths that are none of ours.
@@ -305,7 +318,11 @@ fn write(state: &mut State, request: &Request) -> Answer {
         }
         ("create", None) => Value::Null,
         ("get", Some(before)) => return reply(200, &before),
-        ("delete", Some(_)) => {
+        ("delete", Some(before)) => {
+            let uid = &body["preconditions"]["uid"];
+            if uid.is_string() && *uid != before["metadata"]["uid"] {
+                return status(409, "the UID in the precondition is another");
+            }
             let deleted = state.store.delete(&key).unwrap_or_default();
             return reply(200, &deleted);
         }

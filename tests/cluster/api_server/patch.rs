@@ -46,7 +46,7 @@ pub fn apply(object: &mut Value, application: &Application<'_>) -> Result<(), St
     for name in ["apiVersion", "kind"] {
         fields.as_object_mut().unwrap().remove(name);
     }
-    if let Some(meta) = fields["metadata"].as_object_mut() {
+    if let Some(meta) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
         for name in [
             "name",
             "namespace",
@@ -55,6 +55,9 @@ pub fn apply(object: &mut Value, application: &Application<'_>) -> Result<(), St
             "managedFields",
         ] {
             meta.remove(name);
+        }
+        if meta.is_empty() {
+            fields.as_object_mut().unwrap().remove("metadata");
         }
     }
     let is_ours = |entry: &Value| {

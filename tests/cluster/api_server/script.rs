@@ -1,5 +1,7 @@
 //! What the server is to do wrong.
 
+use std::time::Duration;
+
 /// What to do with requests that fit.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -26,6 +28,8 @@ pub enum Fault {
     Hang,
     /// The connection ends without an answer.
     Reset,
+    /// The request is done after so long, even if nobody waits for its answer any more.
+    Late(Duration),
     /// A watch that is asked for initial events begins with later ones, as servers do that do not
     /// know the parameter.
     IgnoreInitialEvents,
