@@ -69,8 +69,8 @@ pub struct Injected {
     pub resource: String,
     pub bytes: String,
     pub then: Then,
-    /// Whether they come in place of the events that there are to send.
-    pub instead: bool,
+    /// The version of the event in whose place they come.
+    pub instead_of: Option<u64>,
     /// For watches with smaller numbers.
     pub before: u64,
 }
@@ -260,24 +260,27 @@ impl ApiServer {
 
     /// Sends bytes on the open watches of a resource as they are.
     pub fn inject(&self, resource: &str, bytes: &str, then: Then) {
-        self.send(resource, bytes, then, false);
+        self.send(resource, bytes, then, None);
     }
 
     /// Changes an object, and sends these bytes on open watches in place of the event.
     pub fn garble(&self, object: Value, bytes: &str, then: Then) {
         let resource = store::plural(object["kind"].as_str().unwrap());
-        self.state().store.put(object);
-        self.send(&resource, bytes, then, true);
+        let mut state = self.state();
+        state.store.put(object);
+        let version = state.store.version();
+        drop(state);
+        self.send(&resource, bytes, then, Some(version));
     }
 
-    fn send(&self, resource: &str, bytes: &str, then: Then, instead: bool) {
+    fn send(&self, resource: &str, bytes: &str, then: Then, instead_of: Option<u64>) {
         let mut state = self.state();
         let before = state.opened;
         state.injected.push(Injected {
             resource: resource.to_owned(),
             bytes: bytes.to_owned(),
             then,
-            instead,
+            instead_of,
             before,
         });
         drop(state);

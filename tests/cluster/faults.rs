@@ -190,7 +190,10 @@ async fn lines_that_cannot_be_read_lose_no_event() {
         limited(async {
             let (server, controller) = served().await;
             server.garble(ingress("new", "new.example", "app"), bytes, then);
-            controller.serves("new.example", "app").await;
+            server.put(ingress("next", "next.example", "app"));
+            controller.serves("next.example", "app").await;
+            let answer = controller.get("new.example").await;
+            assert!(answer.ends_with("app"), "{what}: {answer}");
             controller.resolved("WatchFailed").await;
             assert!(
                 controller.get("kept.example").await.ends_with("app"),

@@ -28,4 +28,5 @@ mod outages;
 mod peers;
 mod program;
 mod refusals;
+mod scale;
 mod start;

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 
 use super::handler::Selection;
 use super::script::Fault;
-use super::store::Event;
 use super::{Injected, Shared, Then};
 
 type Piece = Result<Frame<Bytes>, std::io::Error>;
@@ -48,10 +47,8 @@ pub fn open(shared: Arc<Shared>, opening: Opening) -> Pieces {
     let resource = opening.selection.resource.clone();
     shared.state().store.watch_opened(&resource);
     tokio::spawn(async move {
-        let timeout = opening.timeout;
         tokio::select! {
             () = sender.closed() => {}
-            () = tokio::time::sleep(timeout) => {}
             () = run(&shared, opening, &sender) => {}
         }
         shared.state().store.watch_ended(&resource);
@@ -65,9 +62,9 @@ async fn run(shared: &Shared, opening: Opening, sender: &mpsc::Sender<Piece>) {
         initial,
         marks_end,
         mut after,
+        timeout,
         fault,
         number,
-        ..
     } = opening;
     let send = async |text: String| {
         let piece = Ok(Frame::data(Bytes::from(text)));
@@ -88,39 +85,40 @@ async fn run(shared: &Shared, opening: Opening, sender: &mpsc::Sender<Piece>) {
     let mut changes = shared.changes.subscribe();
     // Before this watch was opened.
     let mut injected = shared.state().injected.len();
+    let end = tokio::time::sleep(timeout);
+    tokio::pin!(end);
     loop {
-        let (lines, cut, stalled, bytes) = {
+        let (pieces, cut, stalled) = {
             let state = shared.state();
-            let events = state.store.events_after(after);
-            let lines: Vec<String> = events
+            let bytes: Vec<&Injected> = state
+                .injected
                 .iter()
-                .filter_map(|event| selection.sees(event).map(|sort| told(sort, event)))
+                .skip(injected)
+                .filter(|bytes| bytes.resource == selection.resource && number < bytes.before)
                 .collect();
-            after = state.store.version();
-            let bytes = state.injected.get(injected..).unwrap_or_default().to_vec();
             injected = state.injected.len();
-            (
-                lines,
-                number < state.cut_before,
-                number < state.stalled_before,
-                bytes,
-            )
+            let events = state.store.events_after(after).iter();
+            let mut pieces: Vec<(String, Then)> = events
+                .filter_map(|event| {
+                    let instead = |bytes: &&&Injected| bytes.instead_of == Some(event.version);
+                    match bytes.iter().find(instead) {
+                        Some(instead) => Some((instead.bytes.clone(), instead.then)),
+                        None => Some((line(selection.sees(event)?, &event.object), Then::GoOn)),
+                    }
+                })
+                .collect();
+            let further = bytes.iter().filter(|bytes| bytes.instead_of.is_none());
+            pieces.extend(further.map(|bytes| (bytes.bytes.clone(), bytes.then)));
+            after = state.store.version();
+            let (cut, stalled) = (number < state.cut_before, number < state.stalled_before);
+            (pieces, cut, stalled)
         };
         if stalled {
             std::future::pending::<()>().await;
         }
-        let bytes: Vec<Injected> = bytes
-            .into_iter()
-            .filter(|bytes| bytes.resource == selection.resource && number < bytes.before)
-            .collect();
-        if !bytes.iter().any(|bytes| bytes.instead) {
-            for line in lines {
-                send(line).await;
-            }
-        }
-        for injected in bytes {
-            send(injected.bytes).await;
-            match injected.then {
+        for (bytes, then) in pieces {
+            send(bytes).await;
+            match then {
                 Then::GoOn => {}
                 Then::End => return,
                 Then::Break => {
@@ -133,14 +131,15 @@ async fn run(shared: &Shared, opening: Opening, sender: &mpsc::Sender<Piece>) {
         if cut {
             return;
         }
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            () = &mut end => return,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
         }
     }
-}
-
-fn told(sort: &str, event: &Event) -> String {
-    line(sort, &event.object)
 }
 
 /// A line of a watch.
