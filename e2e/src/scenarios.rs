@@ -4,6 +4,7 @@ mod broken_objects;
 mod conformance;
 mod disruption;
 mod examples;
+mod exposure_host;
 mod ingress_backends;
 mod ingress_classes;
 mod ingress_hosts;
@@ -48,7 +49,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::shared("owned_service_follows_its_template", 90, owned_services::template),
         Scenario::shared("owned_service_survives_a_restart", 120, owned_services::survives_restart),
         Scenario::shared("load_balancer_deletion", 60, owned_services::deletion),
-        Scenario::shared("load_balancer_exposure_host", 90, owned_services::exposure_host),
+        Scenario::shared("load_balancer_exposure_host", 90, exposure_host::there_and_back),
         Scenario::shared("load_balancer_refusals", 90, refusals::refused),
         Scenario::shared("broken_objects_beside_good_ones", 120, broken_objects::beside_good_ones),
         Scenario::shared("examples", 120, examples::each_is_used),

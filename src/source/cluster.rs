@@ -54,7 +54,8 @@ pub struct Pace {
     pub watch: Duration,
     /// For how much longer than that a watch may be silent. Then the connection counts as dead.
     pub margin: Duration,
-    /// Between two attempts: doubled with each failure, with jitter.
+    /// Between two attempts: doubled with each failure, with jitter. Its end is for how long at most
+    /// a change goes unseen after the server is back.
     pub retry: RangeInclusive<Duration>,
 }
 
@@ -64,7 +65,7 @@ impl Default for Pace {
             answer: Duration::from_secs(20),
             watch: Duration::from_secs(60),
             margin: Duration::from_secs(10),
-            retry: Duration::from_millis(200)..=Duration::from_secs(15),
+            retry: Duration::from_millis(200)..=Duration::from_secs(4),
         }
     }
 }

@@ -8,7 +8,7 @@ use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 
 /// For a connection, with its TLS handshake.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(5);
 /// For a write, and for silence within an answer. Watches have deadlines of their own, which are
 /// shorter; this one is for whoever sends single requests.
 const SILENCE: Duration = Duration::from_secs(75);

@@ -66,8 +66,34 @@ pub(super) struct Collector {
 #[derive(Debug, Default)]
 struct State {
     listed: bool,
-    problem: Option<Report>,
+    problem: Option<Problem>,
     unreadable: BTreeMap<ObjectName, Report>,
+}
+
+/// What is wrong with the watch of a scope.
+#[derive(Debug)]
+struct Problem {
+    report: Report,
+    /// Whether it is that there is no connection.
+    is_unreachable: bool,
+}
+
+impl State {
+    /// Why there is no connection differs from one attempt to the next (refused, silence). It is the
+    /// same problem, and stays in the words that were first found: else each attempt would be told.
+    fn fails(&mut self, failure: &Failure, report: Report) {
+        let is_unreachable = matches!(failure, Failure::Unreachable(_));
+        let is_known = self
+            .problem
+            .as_ref()
+            .is_some_and(|problem| problem.is_unreachable);
+        if !(is_unreachable && is_known) {
+            self.problem = Some(Problem {
+                report,
+                is_unreachable,
+            });
+        }
+    }
 }
 
 impl Collector {
@@ -116,7 +142,10 @@ impl Collector {
         Update {
             deltas,
             problems: states
-                .flat_map(|state| state.problem.iter().chain(state.unreadable.values()))
+                .flat_map(|state| {
+                    let problem = state.problem.iter().map(|problem| &problem.report);
+                    problem.chain(state.unreadable.values())
+                })
                 .cloned()
                 .collect(),
             unlisted: self
@@ -163,9 +192,50 @@ impl Collector {
             }
             Said::Fails(failure) => {
                 let report = failure.report(&scope, &self.address, state.listed);
-                state.problem = Some(report);
+                state.fails(&failure, report);
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Kind;
+
+    fn problems(collector: &Collector) -> Vec<String> {
+        let update = collector.update(Vec::new(), Instant::now());
+        let problems = update.problems.iter();
+        problems.map(|report| report.message.clone()).collect()
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_reached_is_one_problem_however_attempts_fail() {
+        let scope = Scope {
+            kind: Kind::Ingress,
+            namespace: None,
+        };
+        let address = "https://10.96.0.1".to_owned();
+        let mut collector = Collector::new(address, vec![scope.clone()], Vec::new());
+        let mut after = |said| {
+            collector.take_in(Heard {
+                scope: scope.clone(),
+                said,
+                noticed: Instant::now(),
+            });
+            problems(&collector)
+        };
+        let unreachable = |why: &str| Said::Fails(Failure::Unreachable(why.to_owned()));
+        let refused = after(unreachable("refused"));
+        assert!(refused[0].contains("refused"), "{refused:?}");
+        assert_eq!(after(unreachable("deadline has elapsed")), refused);
+
+        let gone = after(Said::Fails(Failure::Gone));
+        assert_ne!(gone, refused);
+        let silent = after(unreachable("deadline has elapsed"));
+        assert!(silent[0].contains("deadline"), "{silent:?}");
+        assert!(after(Said::Works).is_empty());
+        assert_eq!(after(unreachable("refused")), refused);
     }
 }
