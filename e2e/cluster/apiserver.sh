@@ -2,6 +2,8 @@
 # Stops and starts the API server of a running test cluster; etcd, pods and everything else go on.
 #
 #   apiserver.sh stop               ends it: connections are closed, new ones refused
+#   apiserver.sh kill               the same as a crash: it does not take its address out of the Service
+#                                   `kubernetes`, where pods find it, so they have it back at once
 #   apiserver.sh start [FLAG...]    starts it, with more flags, and returns when it is ready
 #   apiserver.sh freeze | thaw      halts it: connections stay open and nothing is said on them
 #   apiserver.sh cut                resets all its connections, and with them every watch
@@ -27,6 +29,10 @@ stop)
         alive || exit 0
         sleep 0.2
     done
+    signal KILL
+    wait_for 10 "the API server has ended" kube-apiserver eval '! alive'
+    ;;
+kill)
     signal KILL
     wait_for 10 "the API server has ended" kube-apiserver eval '! alive'
     ;;

@@ -379,7 +379,7 @@ impl<'a> Stage<'a> {
             .fresh(self.edge_wss(), 5, by_a_pod)
             .kept(&self.ws(), 4, 5, by_a_pod);
         let cluster = &self.trial.cluster;
-        cluster.script("apiserver.sh", &["stop"]).await?;
+        cluster.script("apiserver.sh", &["kill"]).await?;
         let stopped = Instant::now();
         let readiness = async {
             while stopped.elapsed() < AWAY {

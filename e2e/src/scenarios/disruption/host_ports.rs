@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::client::{Authority, Visitor};
+use crate::client::{Authority, Received, Visitor};
 use crate::cluster::{checkout, items, text};
 use crate::installation::is_true;
 use crate::manifests::{Ingress, echo};
-use crate::patience::{PODS, eventually, soon};
+use crate::patience::{PODS, soon, within};
 use crate::trial::Trial;
 
 /// As the manifest has it.
@@ -92,14 +92,10 @@ pub(crate) async fn by_manifest(trial: Arc<Trial>) -> Result<()> {
         cluster
             .patch("DaemonSet", NAMESPACE, "holdfast", patch)
             .await?;
-        let (code, reason) = eventually("the pod closes its WebSocket", PODS, async || {
-            socket.next().await
-        })
-        .await
-        .and_then(|received| match received {
-            crate::client::Received::Close(code, reason) => Ok((code, reason)),
-            other => anyhow::bail!("{other:?} came"),
-        })?;
+        let received = within("the pod closes its WebSocket", PODS, socket.next()).await?;
+        let Received::Close(code, reason) = received else {
+            bail!("{received:?} came");
+        };
         ensure!(
             code == 1001 || code == 1012,
             "closed with {code} {reason:?}"

@@ -168,7 +168,6 @@ impl<'a> Stage<'a> {
         let namespace = &self.trial.namespace;
         let cluster = &self.trial.cluster;
         cluster.script("kill.sh", &[namespace, &victim]).await?;
-        let since = Instant::now();
         let endings = self.ended(fleet, &ours).await?;
         for (id, how) in endings {
             ensure!(
@@ -176,11 +175,6 @@ impl<'a> Stage<'a> {
                 "{id} ended with {how:?}"
             );
         }
-        eprintln!(
-            "        {} Close frames within {:.1?}",
-            ours.len(),
-            since.elapsed()
-        );
         let gone = before.into_keys().map(|id| (id, String::new()));
         self.others_stay(fleet, &ours.into_iter().chain(gone).collect())
             .await
