@@ -100,7 +100,8 @@ struct Object {
 #[derive(Debug, Deserialize)]
 struct Page {
     metadata: ListMeta,
-    items: Vec<Object>,
+    /// `null` in an empty list of metadata.
+    items: Option<Vec<Object>>,
 }
 
 impl Object {
@@ -413,7 +414,7 @@ impl Uninstall<'_> {
                 .await
             {
                 Ok(page) => {
-                    objects.extend(page.items);
+                    objects.extend(page.items.unwrap_or_default());
                     match page.metadata.continue_.filter(|next| !next.is_empty()) {
                         Some(next) => params.continue_token = Some(next),
                         None => return Ok(objects),
@@ -461,5 +462,19 @@ async fn insist(act: impl AsyncFn() -> Result<(), Failure>) -> Result<(), Failur
             Ok(()) | Err(Failure::NotFound(_)) => return Ok(()),
             Err(failure) => pause_after(failure, &mut failures).await?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Kubernetes 1.34 answers to a list of metadata that has nothing in it.
+    #[test]
+    fn an_empty_page_has_no_list() {
+        let text = r#"{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"resourceVersion": "883"}, "items": null}"#;
+        let page: Page = serde_json::from_str(text).unwrap();
+        assert!(page.items.is_none());
     }
 }
