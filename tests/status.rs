@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[expect(dead_code, reason = "only manifests are read here; no table is shown")]
 #[path = "translate/support.rs"]
 mod support;
 

@@ -14,10 +14,10 @@ mod load;
 mod objects;
 mod served;
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -82,7 +82,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     report.rows = rows;
     let version = env!("CARGO_PKG_VERSION").to_owned();
     report.versions.insert(Kind::Holdfast, version);
-    println!("{report}");
+    std::io::stdout().write_all(report.to_string().as_bytes())?;
     if let Some(path) = &options.markdown {
         std::fs::write(path, report.to_string())?;
     }

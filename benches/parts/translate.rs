@@ -8,7 +8,7 @@ use holdfast::api;
 use holdfast::translate::{Settings, Translator};
 use holdfast::world::{
     Delta, Ingress, IngressClass, Kind, LoadBalancer, Metadata, Object, ObjectKey, ObjectName,
-    Secret, Service, World,
+    Secret, Service, StatusMark, World,
 };
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::api::networking::v1 as networking;
@@ -20,6 +20,8 @@ fn meta(namespace: &str, name: String) -> Metadata {
         name: ObjectName::new(namespace, name),
         created: 0,
         generation: 0,
+        uid: 0,
+        is_deleting: false,
         annotations: std::collections::BTreeMap::new(),
     }
 }
@@ -57,6 +59,7 @@ fn ingress(index: usize, path: &str) -> Object {
             rules: Some(vec![rule]),
             tls: Some(vec![tls]).filter(|_| index.is_multiple_of(4)),
         },
+        status: StatusMark::default(),
     }))
 }
 
@@ -69,6 +72,7 @@ fn service(index: usize, app_protocol: Option<&str>) -> Object {
             app_protocol: app_protocol.map(str::to_owned),
             ..ServicePort::default()
         }],
+        owned: None,
     }))
 }
 
@@ -88,12 +92,15 @@ fn world(size: usize) -> World {
             meta: meta("edge", "edge".to_owned()),
             spec: api::LoadBalancerSpec {
                 exposure: api::Exposure::Host,
+                service: None,
                 listeners: vec![
                     listener("http", 80, api::Protocol::Http),
                     listener("https", 443, api::Protocol::Https),
                 ],
                 rules: Vec::new(),
             },
+            status: api::LoadBalancerStatus::default(),
+            has_finalizer: false,
         })),
         Object::IngressClass(Arc::new(IngressClass {
             meta: meta("", "holdfast".to_owned()),

@@ -266,7 +266,7 @@ fn own() -> Map<String, Value> {
     let definitions = json!({
         "count": count,
         "duration": {"type": "string", "pattern": DURATION},
-        "probe": closed(probe.clone()),
+        "probe": closed(probe),
         "prometheusDuration": prometheus_duration,
         "prometheusDurationOrEmpty": {"anyOf": [{"const": ""}, prometheus_duration]},
         "prometheusRule": closed(json!({

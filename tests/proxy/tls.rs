@@ -425,6 +425,8 @@ async fn keys_are_never_shown() {
                 name: holdfast::world::ObjectName::new("default", "held"),
                 created: 0,
                 generation: 0,
+                uid: 0,
+                is_deleting: false,
                 annotations: BTreeMap::new(),
             },
             secret_type: "kubernetes.io/tls".to_owned(),

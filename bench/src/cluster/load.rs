@@ -89,15 +89,22 @@ async fn talk(mut tunnel: Tunnel, seen: Arc<Mutex<Seen>>, stop: Arc<AtomicBool>)
         let sent = Instant::now();
         let echoed = timeout(LIMIT, tunnel.echo(&mut message)).await;
         let took = sent.elapsed();
-        let mut into = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(echoed, Ok(Ok(()))) {
-            into.failures += 1;
+        if !note(&seen, took, matches!(echoed, Ok(Ok(())))) {
             return;
         }
-        into.messages.push(took.as_secs_f64() * 1e3);
-        drop(into);
         sleep(Duration::from_secs(1).saturating_sub(took)).await;
     }
+}
+
+/// Answers whether the WebSocket goes on.
+fn note(seen: &Mutex<Seen>, took: Duration, is_echoed: bool) -> bool {
+    let mut into = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_echoed {
+        into.messages.push(took.as_secs_f64() * 1e3);
+    } else {
+        into.failures += 1;
+    }
+    is_echoed
 }
 
 async fn request(target: Target, seen: Arc<Mutex<Seen>>) {
