@@ -173,7 +173,10 @@ pub(in crate::leader) fn ingress_status(name: &ObjectName, addresses: &[Address]
 /// The status as a whole; with `{}` what we wrote of it is removed.
 pub(in crate::leader) fn load_balancer_status(name: &ObjectName, status: &Value) -> Built {
     let mut object = head::<LoadBalancer>(name);
-    object["status"] = status.clone();
+    // Where an empty one is applied, the API server makes it `null` and then refuses that.
+    if status.as_object().is_some_and(|status| !status.is_empty()) {
+        object["status"] = status.clone();
+    }
     at::<LoadBalancer>(name).patch_subresource(
         "status",
         &name.name,
