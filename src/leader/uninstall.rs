@@ -9,7 +9,7 @@
 //! second time.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -72,12 +72,16 @@ pub async fn uninstall(
         settings,
         progress,
         left: BTreeSet::new(),
+        retries: Retries::default(),
     };
     if tokio::time::timeout(settings.timeout, work.run())
         .await
         .is_err()
     {
-        let unfinished = format!("unfinished after {:?}", settings.timeout);
+        let mut unfinished = format!("unfinished after {:?}", settings.timeout);
+        if let Some(why) = work.retries.last() {
+            unfinished = format!("{unfinished}; the last failure: {why}");
+        }
         work.left.insert(unfinished);
     }
     work.left.into_iter().collect()
@@ -89,7 +93,12 @@ struct Uninstall<'a> {
     progress: Progress<'a>,
     /// What is not done, in words.
     left: BTreeSet<String>,
+    retries: Retries,
 }
+
+/// Why things are tried again, as told last.
+#[derive(Clone, Debug, Default)]
+struct Retries(Arc<Mutex<Option<String>>>);
 
 /// What is read of objects.
 #[derive(Debug, Deserialize)]
@@ -100,7 +109,7 @@ struct Object {
 #[derive(Debug, Deserialize)]
 struct Page {
     metadata: ListMeta,
-    /// `null` in an empty list of metadata.
+    /// `null` where there are none.
     items: Option<Vec<Object>>,
 }
 
@@ -182,7 +191,7 @@ impl Uninstall<'_> {
                 }
                 Err(failure) => failure,
             };
-            pause_after(failure, &mut failures).await?;
+            self.retries.pause(failure, &mut failures).await?;
         }
         (self.progress)("the Lease is retired: no replica becomes leader");
         Ok(())
@@ -219,7 +228,7 @@ impl Uninstall<'_> {
                     }
                 }
                 Err(Failure::NotFound(_)) => break,
-                Err(failure) => tracing::debug!(%failure, "cannot read the Lease"),
+                Err(failure) => self.retries.note(&failure),
             }
             tokio::time::sleep(jittered(POLL)).await;
         }
@@ -255,8 +264,8 @@ impl Uninstall<'_> {
                     continue;
                 }
                 (self.progress)(&format!("deleting Service {name}"));
-                let server = self.server.clone();
-                let deleted = insist(async || {
+                let server = &self.server;
+                let deleted = self.retries.insist(|| async {
                     // Whichever has the name: its labels say whose it is.
                     let delete = request::delete_service(&name, 0);
                     server.send::<IgnoredAny>(delete).await.map(drop)
@@ -286,7 +295,7 @@ impl Uninstall<'_> {
                     let name = object.name();
                     // The finalizer last: without it the object may be gone at once.
                     if object.has_our_status() {
-                        let clear = load_balancer_status(&name, &json!({}));
+                        let clear = load_balancer_status(&name, None);
                         server.send::<IgnoredAny>(clear).await?;
                     }
                     if object.has_our_finalizer() {
@@ -317,13 +326,14 @@ impl Uninstall<'_> {
 
     async fn delete_lease(&self) -> Result<(), Failure> {
         let settings = &self.settings.lease;
-        insist(async || {
+        let retries = &self.retries;
+        let delete = retries.insist(|| async {
             let delete = settings
                 .request()
                 .delete(&settings.name, &DeleteParams::default());
             self.server.send::<IgnoredAny>(delete).await.map(drop)
-        })
-        .await
+        });
+        delete.await
     }
 
     /// Changes objects, some at once. Answers how many have been changed.
@@ -331,7 +341,7 @@ impl Uninstall<'_> {
         &mut self,
         kind: &str,
         objects: impl Iterator<Item = Object>,
-        change: impl Fn(Arc<Object>) -> F + Clone + Send + 'static,
+        change: impl Fn(Arc<Object>) -> F + Clone + Send + Sync + 'static,
     ) -> usize
     where
         F: Future<Output = Result<(), Failure>> + Send,
@@ -346,18 +356,9 @@ impl Uninstall<'_> {
                 let change = change.clone();
                 let object = Arc::new(object);
                 self.left.insert(format!("{kind} {}", object.name()));
+                let retries = self.retries.clone();
                 changing.spawn(async move {
-                    let mut failures = 0;
-                    let result = loop {
-                        match change(Arc::clone(&object)).await {
-                            Ok(()) | Err(Failure::NotFound(_)) => break Ok(()),
-                            Err(failure) => {
-                                if let Err(failure) = pause_after(failure, &mut failures).await {
-                                    break Err(failure);
-                                }
-                            }
-                        }
-                    };
+                    let result = retries.insist(|| change(Arc::clone(&object))).await;
                     (object.name(), result)
                 });
             }
@@ -414,14 +415,14 @@ impl Uninstall<'_> {
                 .await
             {
                 Ok(page) => {
-                    objects.extend(page.items.unwrap_or_default());
+                    objects.extend(page.items.into_iter().flatten());
                     match page.metadata.continue_.filter(|next| !next.is_empty()) {
                         Some(next) => params.continue_token = Some(next),
                         None => return Ok(objects),
                     }
                 }
                 Err(Failure::NotFound(_)) => return Ok(Vec::new()),
-                Err(failure) => pause_after(failure, &mut failures).await?,
+                Err(failure) => self.retries.pause(failure, &mut failures).await?,
             }
         }
     }
@@ -435,46 +436,44 @@ impl Uninstall<'_> {
     }
 }
 
-/// Waits where trying again makes sense; the deadline of everything ends it.
-async fn pause_after(failure: Failure, failures: &mut u32) -> Result<(), Failure> {
-    let asked = match failure {
-        Failure::Conflict(_) => None,
-        Failure::Unavailable {
-            ref message,
-            retry_after,
-        } => {
-            tracing::debug!(message, "trying again");
-            retry_after
-        }
-        failure => return Err(failure),
-    };
-    let pause = BACKOFF.after(*failures);
-    *failures = failures.saturating_add(1);
-    tokio::time::sleep(asked.map_or(pause, |asked| asked.max(pause))).await;
-    Ok(())
-}
-
-/// Does something until it is done or will not be done. What is gone is done.
-async fn insist(act: impl AsyncFn() -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut failures = 0;
-    loop {
-        match act().await {
-            Ok(()) | Err(Failure::NotFound(_)) => return Ok(()),
-            Err(failure) => pause_after(failure, &mut failures).await?,
-        }
+impl Retries {
+    fn last(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    fn note(&self, failure: &Failure) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(failure.to_string());
+    }
 
-    /// As Kubernetes 1.34 answers to a list of metadata that has nothing in it.
-    #[test]
-    fn an_empty_page_has_no_list() {
-        let text = r#"{"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-            "metadata": {"resourceVersion": "883"}, "items": null}"#;
-        let page: Page = serde_json::from_str(text).unwrap();
-        assert!(page.items.is_none());
+    /// Waits where trying again makes sense; the deadline of everything ends it.
+    async fn pause(&self, failure: Failure, failures: &mut u32) -> Result<(), Failure> {
+        self.note(&failure);
+        let asked = match failure {
+            Failure::Conflict(_) => None,
+            Failure::Unavailable { retry_after, .. } => retry_after,
+            failure => return Err(failure),
+        };
+        let pause = BACKOFF.after(*failures);
+        *failures = failures.saturating_add(1);
+        tokio::time::sleep(asked.map_or(pause, |asked| asked.max(pause))).await;
+        Ok(())
+    }
+
+    /// Does something until it is done or will not be done. What is gone is done.
+    async fn insist<F>(&self, act: impl Fn() -> F) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<(), Failure>>,
+    {
+        let mut failures = 0;
+        loop {
+            match act().await {
+                Ok(()) | Err(Failure::NotFound(_)) => return Ok(()),
+                Err(failure) => self.pause(failure, &mut failures).await?,
+            }
+        }
     }
 }

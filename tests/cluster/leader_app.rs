@@ -14,7 +14,7 @@ use crate::harness::{service, soon};
 use crate::leader::{NAMESPACE, holder, settings};
 
 /// A load balancer that owns a Service, and its class.
-const EDGE: &str = "
+pub const EDGE: &str = "
 apiVersion: holdfast.dev/v1alpha1
 kind: LoadBalancer
 metadata: {name: edge, namespace: edge}

@@ -16,7 +16,12 @@ mod faults;
 mod harness;
 mod leader;
 mod leader_app;
+mod leader_events;
 mod leader_lease;
+mod leader_peers;
+mod leader_permissions;
+mod leader_uninstall;
+mod leader_writer;
 mod objects;
 mod outages;
 #[path = "../proxy/peers.rs"]

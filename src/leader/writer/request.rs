@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use crate::api::{self, Address, AddressType, LoadBalancer};
+use crate::api::{self, Address, AddressType, LoadBalancer, LoadBalancerStatus};
 use crate::leader::agenda::{Matter, Write};
 use crate::leader::server::{Failure, Server};
 use crate::world::object::format_uid;
@@ -100,18 +100,15 @@ pub(in crate::leader) async fn perform(
             server.send::<IgnoredAny>(request).await.map(drop)
         }
         Write::LoadBalancerStatus(status) => {
-            let request = load_balancer_status(name, &json!(status));
+            let request = load_balancer_status(name, Some(status));
             server.send::<IgnoredAny>(request).await.map(drop)
         }
         Write::Finalizer(is_wanted) => return finalizer(server, name, *is_wanted).await,
         Write::Service(service) => {
             // A Service that is not there is made: it is its namespace that is missing.
-            let applied = server
-                .send::<IgnoredAny>(apply_service(name, service))
-                .await;
-            return match applied {
+            return match declare(server, name, service).await {
                 Err(Failure::NotFound(message)) => Err(Failure::Refused(message)),
-                applied => applied.map(|_| Outcome::Written),
+                declared => declared.map(|()| Outcome::Written),
             };
         }
         Write::DeleteService(uid) => {
@@ -170,18 +167,64 @@ pub(in crate::leader) fn ingress_status(name: &ObjectName, addresses: &[Address]
     )
 }
 
-/// The status as a whole; with `{}` what we wrote of it is removed.
-pub(in crate::leader) fn load_balancer_status(name: &ObjectName, status: &Value) -> Built {
+/// The status as a whole. Without one nothing is applied, so what is solely ours is removed; an
+/// empty one would become null, which the schema refuses.
+pub(in crate::leader) fn load_balancer_status(
+    name: &ObjectName,
+    status: Option<&LoadBalancerStatus>,
+) -> Built {
     let mut object = head::<LoadBalancer>(name);
-    // Where an empty one is applied, the API server makes it `null` and then refuses that.
-    if status.as_object().is_some_and(|status| !status.is_empty()) {
-        object["status"] = status.clone();
+    if let Some(status) = status {
+        object["status"] = json!(status);
     }
     at::<LoadBalancer>(name).patch_subresource(
         "status",
         &name.name,
         &forced(api::FIELD_MANAGER),
         &Patch::Apply(object),
+    )
+}
+
+/// Makes the Service as it is declared. An apply merges lists by their keys: a port of somebody
+/// else stays beside ours and, where it bears a name of ours, makes the API server refuse the apply.
+/// So the ports are then set as a whole.
+async fn declare(server: &Server, name: &ObjectName, service: &Service) -> Result<(), Failure> {
+    let ports = |service: &Service| {
+        let spec = service.spec.as_ref();
+        spec.and_then(|spec| spec.ports.as_ref()).map(Vec::len)
+    };
+    let refused = match server.send::<Service>(apply_service(name, service)).await {
+        Ok(actual) if ports(&actual) == ports(service) => return Ok(()),
+        Ok(_) => None,
+        Err(Failure::Refused(message)) => Some(message),
+        Err(failure) => return Err(failure),
+    };
+    let replaced = server
+        .send::<IgnoredAny>(replace_ports(name, service))
+        .await;
+    match (replaced, refused) {
+        (Ok(_), None) => Ok(()),
+        (Ok(_), Some(_)) => server
+            .send::<IgnoredAny>(apply_service(name, service))
+            .await
+            .map(drop),
+        // The ports were not it, then.
+        (Err(Failure::Refused(_) | Failure::NotFound(_)), Some(message)) => {
+            Err(Failure::Refused(message))
+        }
+        (Err(failure), _) => Err(failure),
+    }
+}
+
+fn replace_ports(name: &ObjectName, service: &Service) -> Built {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    at::<Service>(name).patch(
+        &name.name,
+        &PatchParams {
+            field_manager: Some(api::FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        },
+        &Patch::Merge(json!({"spec": {"ports": ports}})),
     )
 }
 
