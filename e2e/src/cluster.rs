@@ -278,7 +278,7 @@ impl Cluster {
     ///
     /// When it fails, with what it says.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        said("kubectl", arguments, run("kubectl", arguments, "").await?)
+        said("kubectl", arguments, &run("kubectl", arguments, "").await?)
     }
 
     /// Runs kubectl with a standard input; gives its exit status and all that it says.
@@ -305,7 +305,19 @@ impl Cluster {
     ///
     /// When it fails, with what it says.
     pub(crate) async fn helm(&self, arguments: &[&str], input: &str) -> Result<String> {
-        said("helm", arguments, run("helm", arguments, input).await?)
+        said("helm", arguments, &run("helm", arguments, input).await?)
+    }
+
+    /// Runs commands of a text for people, one after the other until one fails, in the checkout.
+    ///
+    /// # Errors
+    ///
+    /// When one fails, with what it says.
+    pub(crate) async fn shell(&self, commands: &str) -> Result<String> {
+        let folder = checkout();
+        let commands = format!("set -eu; cd '{}'\n{commands}", folder.display());
+        let arguments = ["-c", &commands];
+        said("sh", &arguments, &run("sh", &arguments, "").await?)
     }
 
     /// Runs a script of `e2e/cluster`: trouble on demand.
@@ -315,7 +327,7 @@ impl Cluster {
     /// When it fails, with what it says.
     pub(crate) async fn script(&self, name: &str, arguments: &[&str]) -> Result<String> {
         let script = checkout().join("e2e/cluster").join(name);
-        said(name, arguments, run(script, arguments, "").await?)
+        said(name, arguments, &run(script, arguments, "").await?)
     }
 
     fn api(
@@ -357,7 +369,7 @@ async fn run(
     Ok(child.wait_with_output().await?)
 }
 
-fn said(program: &str, arguments: &[&str], output: Output) -> Result<String> {
+fn said(program: &str, arguments: &[&str], output: &Output) -> Result<String> {
     let standard = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(standard);

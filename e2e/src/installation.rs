@@ -53,6 +53,14 @@ impl Installation {
         Ok(installation)
     }
 
+    /// One that has been made without Helm, under the same names.
+    pub(crate) fn at(cluster: &Cluster, namespace: &str) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
     /// Installs the chart and waits for nothing but what the further arguments of Helm say.
     ///
     /// # Errors
@@ -79,10 +87,7 @@ impl Installation {
         cluster
             .helm(&[&install[..], further].concat(), values)
             .await?;
-        Ok(Self {
-            cluster: cluster.clone(),
-            namespace: namespace.to_owned(),
-        })
+        Ok(Self::at(cluster, namespace))
     }
 
     /// `helm upgrade` with other values; waits until its pods are ready.

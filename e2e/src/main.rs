@@ -7,7 +7,8 @@
 //!                 run ─▶ scenario ─▶ Trial: a namespace of its own, the items that it reports
 //!                                      ├─▶ cluster       objects, kubectl, Helm, trouble on demand
 //!                                      ├─▶ installation  the chart: pods, leader, admin pages
-//!                                      └─▶ client        HTTP, TLS, WebSockets
+//!                                      ├─▶ client        HTTP, TLS, WebSockets
+//!                                      └─▶ load          clients that go on all the time
 //! ```
 
 mod browser;
@@ -15,6 +16,7 @@ mod client;
 mod cluster;
 mod diagnosis;
 mod installation;
+mod load;
 mod manifests;
 mod patience;
 mod run;

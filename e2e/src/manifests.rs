@@ -1,5 +1,10 @@
 //! YAML of what scenarios need again and again.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "JSON is made at the call and handed over"
+)]
+
 use serde_json::{Value, json};
 
 /// The image of Holdfast, which has the pods of the demo in it.

@@ -2,6 +2,7 @@
 
 mod broken_objects;
 mod conformance;
+mod disruption;
 mod examples;
 mod ingress_backends;
 mod ingress_classes;
@@ -12,6 +13,7 @@ mod owned_services;
 mod refusals;
 mod starts;
 mod websockets;
+mod without_helm;
 
 use anyhow::{Result, ensure};
 
@@ -23,7 +25,7 @@ use crate::trial::Trial;
 /// All scenarios, in the order in which they run.
 #[rustfmt::skip]
 pub(crate) fn all() -> Vec<Scenario> {
-    vec![
+    let mut scenarios = vec![
         Scenario::shared("websockets_reach_pods_with_no_annotation", 60, websockets::reach_pods),
         Scenario::shared("conformance_default_backend", 60, conformance::default_backend),
         Scenario::shared("conformance_host_rules", 60, conformance::host_rules),
@@ -50,10 +52,14 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::shared("load_balancer_refusals", 90, refusals::refused),
         Scenario::shared("broken_objects_beside_good_ones", 120, broken_objects::beside_good_ones),
         Scenario::shared("examples", 120, examples::each_is_used),
+        Scenario::bare("install_without_helm", 120, without_helm::install),
+        Scenario::bare("install_on_host_ports", 120, without_helm::host_ports),
         Scenario::bare("start_without_the_right_to_secrets", 90, starts::without_a_right),
         Scenario::bare("start_without_the_crd", 90, starts::without_the_crd),
         Scenario::bare("start_without_the_api_server", 90, starts::without_the_api_server),
-    ]
+    ];
+    scenarios.extend(disruption::all());
+    scenarios
 }
 
 /// Whether a client's request is answered by a pod of the Deployment `who`, or with the status `who`.

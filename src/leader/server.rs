@@ -25,6 +25,8 @@ const MAX_ANSWER: usize = 64 << 20;
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 /// How much of an answer that is no Status is quoted.
 const MAX_QUOTED: usize = 300;
+/// The cause of a 403 to a creation in a namespace that is being deleted.
+const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
 
 /// The API server.
 #[derive(Clone)]
@@ -37,7 +39,7 @@ pub(super) struct Server {
 /// Why a request did not do what it should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// 404: no such object, kind or namespace.
+    /// 404: no such object, kind or namespace. Also 403 where the namespace is on its way out.
     #[error("{0}")]
     NotFound(String),
     /// 409: somebody else was faster, or the object is there already.
@@ -130,12 +132,18 @@ fn failure(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Fa
         Ok(answer) if !answer.message.is_empty() => (answer.message, answer.details),
         _ => (quote(status, body), None),
     };
+    // No right would help there.
+    let is_leaving = details
+        .iter()
+        .flat_map(|details| &details.causes)
+        .any(|cause| cause.reason == NAMESPACE_TERMINATING);
     let asked = details
         .map(|details| details.retry_after_seconds)
         .filter(|seconds| *seconds > 0)
         .map(|seconds| Duration::from_secs(seconds.into()));
     match status {
         StatusCode::NOT_FOUND => Failure::NotFound(message),
+        StatusCode::FORBIDDEN if is_leaving => Failure::NotFound(message),
         StatusCode::CONFLICT => Failure::Conflict(message),
         StatusCode::FORBIDDEN => Failure::Forbidden(message),
         // A token that has just expired is read anew within a minute.

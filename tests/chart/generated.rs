@@ -31,7 +31,7 @@ const INSTALL_HEAD: &str = "\
 # CRD deletes every LoadBalancer in the cluster; to keep yours, take the CRD out of the file before:
 #
 #   kubectl exec -n holdfast deployment/holdfast -- /holdfast uninstall
-#   kubectl delete -f manifests/install.yaml
+#   kubectl delete --ignore-not-found -f manifests/install.yaml
 ";
 
 const HOST_PORTS_HEAD: &str = "\

@@ -38,7 +38,7 @@ pub fn lease(identity: &str) -> LeaseSettings {
     lease.renew = Duration::from_millis(150);
     lease.deadline = Duration::from_millis(600);
     lease.poll = Duration::from_millis(50);
-    lease.retirement = Duration::from_millis(1500);
+    lease.retirement = Duration::from_secs(4);
     lease
 }
 

@@ -167,6 +167,24 @@ async fn an_event_that_cannot_be_told_is_tried_a_few_times_and_given_up() {
 }
 
 #[tokio::test]
+async fn an_event_is_not_told_in_a_namespace_that_is_going() {
+    limited(async {
+        let server = ApiServer::start().await;
+        let replica = Replica::leader(&server).await;
+        server.script(Rule::on("create", "events", Fault::NamespaceTerminating).times(1));
+        replica.agenda.tell(cart());
+        replica
+            .agenda
+            .tell(notice(Kind::Ingress, "shop", "cart", "the next one"));
+        told(&server, 1).await;
+        // No right is missing.
+        assert_eq!(replica.count("events", "refused"), 0);
+        assert_eq!(replica.problems(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn only_the_leader_tells() {
     limited(async {
         let server = ApiServer::start().await;

@@ -3,7 +3,6 @@
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use http::HeaderMap;
-use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 
 /// An answer of HTTP.
@@ -17,8 +16,6 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// Body.
     pub(crate) body: Bytes,
-    /// The certificate that was presented, over TLS.
-    pub(crate) certificate: Option<CertificateDer<'static>>,
 }
 
 /// What an echo pod saw of a request.

@@ -15,13 +15,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::answer::Answer;
+use super::kept::Kept;
 use super::tls::Trust;
 use super::websocket::Socket;
 use super::wire::Wire;
 use crate::patience::within;
 
 /// For one connection, request or handshake.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A client of one listener. Cheap to clone and to change.
 #[derive(Clone, Debug)]
@@ -97,7 +98,17 @@ impl Visitor {
     /// Those of the connection.
     pub(crate) async fn send(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let what = format!("{method} {path} of {} at {}", self.host, self.address);
-        within(&what, LIMIT, self.exchange(method, path, body)).await
+        within(&what, LIMIT, Box::pin(self.exchange(method, path, body))).await
+    }
+
+    /// Opens a connection for one request after the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection.
+    pub(crate) async fn keep(&self) -> Result<Kept> {
+        let what = format!("a connection for {} at {}", self.host, self.address);
+        within(&what, LIMIT, Box::pin(Kept::open(self))).await
     }
 
     /// Opens a WebSocket.
@@ -107,7 +118,7 @@ impl Visitor {
     /// Those of the connection, and any answer but a right 101.
     pub(crate) async fn websocket(&self, path: &str) -> Result<Socket> {
         let what = format!("a WebSocket to {path} of {} at {}", self.host, self.address);
-        within(&what, LIMIT, self.upgrade(path)).await
+        within(&what, LIMIT, Box::pin(self.upgrade(path))).await
     }
 
     /// The certificate that is presented.
@@ -117,21 +128,13 @@ impl Visitor {
     /// Those of the connection and of TLS.
     pub(crate) async fn certificate(&self) -> Result<CertificateDer<'static>> {
         let what = format!("a handshake for {} at {}", self.host, self.address);
-        let wire = within(&what, LIMIT, self.connect()).await?;
+        let wire = within(&what, LIMIT, Box::pin(self.connect())).await?;
         wire.certificate().context("there is none")
     }
 
     async fn exchange(&self, method: Method, path: &str, body: &str) -> Result<Answer> {
         let wire = self.connect().await?;
-        let certificate = wire.certificate();
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.host);
-        for (name, value) in &self.fields {
-            request = request.header(*name, value);
-        }
-        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?;
+        let request = self.request(method, path, body)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await?;
         // Ends with the connection, at the latest when `sender` is dropped.
         let connection = tokio::spawn(connection);
@@ -143,8 +146,24 @@ impl Visitor {
             version: head.version,
             headers: head.headers,
             body,
-            certificate,
         })
+    }
+
+    /// A request with the host and the fields of this client.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.host);
+        for (name, value) in &self.fields {
+            request = request.header(*name, value);
+        }
+        Ok(request.body(Full::new(Bytes::copy_from_slice(body.as_bytes())))?)
     }
 
     async fn upgrade(&self, path: &str) -> Result<Socket> {
@@ -158,7 +177,7 @@ impl Visitor {
     }
 
     /// Connects, and does the handshake of TLS where it is one.
-    async fn connect(&self) -> Result<Wire> {
+    pub(super) async fn connect(&self) -> Result<Wire> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let Some(trust) = &self.trust else {

@@ -190,11 +190,21 @@ impl Socket {
                 break (code, reason);
             }
         };
+        self.end().await?;
+        Ok((code, reason))
+    }
+
+    /// After a Close frame of the other end: answers it, and reads on to the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection: a reset, say.
+    pub(crate) async fn end(&mut self) -> Result<()> {
         let end = within("the end after a Close frame", LIMIT, async {
             Ok(self.stream.next().await)
         });
         match end.await? {
-            None | Some(Err(Error::ConnectionClosed)) => Ok((code, reason)),
+            None | Some(Err(Error::ConnectionClosed)) => Ok(()),
             Some(Err(error)) => Err(error).context("after a Close frame"),
             Some(Ok(message)) => bail!("after a Close frame came {message}"),
         }

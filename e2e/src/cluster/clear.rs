@@ -8,9 +8,11 @@ use crate::patience::{PODS, eventually, soon};
 
 const CRD: &str = "loadbalancers.holdfast.dev";
 /// Namespaces of tests begin with one of these.
-const NAMESPACES: [&str; 2] = ["t-", "holdfast-"];
+const NAMESPACES: [&str; 2] = ["t-", "holdfast"];
 /// Those of manifests/examples end with this.
 const EXAMPLE: &str = "-example";
+/// Where Holdfast is without Helm.
+const WITHOUT_HELM: &str = "holdfast";
 /// The namespace of Holdfast itself.
 const OWN: &str = "holdfast-system";
 /// Kinds without a namespace that scenarios make, or Helm for them.
@@ -30,7 +32,9 @@ impl Cluster {
             .iter()
             .map(|object| text(object, "/metadata/name").to_owned())
             .filter(|name| {
-                NAMESPACES.iter().any(|prefix| name.starts_with(prefix)) || name.ends_with(EXAMPLE)
+                name == WITHOUT_HELM
+                    || name.ends_with(EXAMPLE)
+                    || NAMESPACES.iter().any(|prefix| name.starts_with(prefix))
             })
             .filter(|name| name != OWN)
             .collect();

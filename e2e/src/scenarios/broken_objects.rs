@@ -50,7 +50,12 @@ const TOLD: &[(&str, &str, &str, &str)] = &[
         "Unsupported",
         "appProtocol kubernetes.io/h2c",
     ),
-    ("Ingress", "dots", "PathInvalid", "dot segment"),
+    (
+        "Ingress",
+        "dots",
+        "PathInvalid",
+        "must not have '.' or '..' as a segment",
+    ),
     ("Ingress", "query", "PathInvalid", "cannot have '?'"),
     (
         "Ingress",
@@ -61,8 +66,8 @@ const TOLD: &[(&str, &str, &str, &str)] = &[
     (
         "Ingress",
         "opaque-secret",
-        "SecretNotFound",
-        "of type kubernetes.io/tls",
+        "SecretTypeInvalid",
+        "its type is not kubernetes.io/tls",
     ),
     (
         "Ingress",

@@ -24,6 +24,10 @@ pub(crate) async fn each_is_used(trial: Arc<Trial>) -> Result<()> {
     ensure!(files.len() >= 3, "there are {} examples", files.len());
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
+        // An installation, and so a scenario of its own.
+        if name == "host-ports.yaml" {
+            continue;
+        }
         let yaml = std::fs::read_to_string(&file)?;
         let path = file.to_string_lossy();
         trial
@@ -37,9 +41,6 @@ pub(crate) async fn each_is_used(trial: Arc<Trial>) -> Result<()> {
 }
 
 async fn try_one(trial: &Trial, name: &str, path: &str, yaml: &str) -> Result<()> {
-    if name.ends_with(".yaml") && !yaml.contains("kind:") {
-        bail!("there is no object in it");
-    }
     match name {
         "chat.yaml" => {
             apply(trial, path, yaml).await?;

@@ -138,7 +138,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "a weight above a million",
         "{listeners: [{name: a, port: 80, protocol: HTTP}], \
           rules: [{backends: [{service: {name: x, port: 80}, weight: 1000001}]}]}",
-        "should be less than or equal to 1e+06",
+        "should be less than or equal to 1000000",
     ),
     (
         "a backend without a port",

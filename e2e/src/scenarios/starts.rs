@@ -35,6 +35,8 @@ pub(crate) async fn without_a_right(trial: Arc<Trial>) -> Result<()> {
                 "--namespace",
                 NAMESPACE,
                 "--show-only=templates/rbac.yaml",
+                // It does not ask the cluster.
+                "--kube-version=1.33.0",
             ],
             "",
         )

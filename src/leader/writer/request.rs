@@ -114,7 +114,7 @@ pub(in crate::leader) async fn perform(
         Write::DeleteService(uid) => {
             match server.send::<IgnoredAny>(delete_service(name, *uid)).await {
                 // Another Service has the name by now.
-                Err(Failure::Conflict(_)) => return Ok(Outcome::Gone),
+                Err(Failure::Conflict(_)) if *uid != 0 => return Ok(Outcome::Gone),
                 deleted => deleted.map(drop),
             }
         }

@@ -98,6 +98,11 @@ pub async fn answer(
             }
             return Ok(answer);
         }
+        Some(Fault::NamespaceTerminating) => {
+            let mut body = body_of(403, "the namespace is being terminated");
+            body["details"] = json!({"causes": [{"reason": "NamespaceTerminating"}]});
+            return Ok(reply(403, &body));
+        }
         Some(Fault::Body(body)) => return Ok(text(200, body)),
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Reset) => return Err(std::io::Error::other("reset by script")),

@@ -22,6 +22,8 @@ pub enum Fault {
         /// Seconds for the `Retry-After` field.
         retry_after: Option<u64>,
     },
+    /// What a creation gets in a namespace that is being deleted.
+    NamespaceTerminating,
     /// 200 with this body and nothing more.
     Body(String),
     /// The request is taken and never answered.
