@@ -25,6 +25,7 @@ needed=(
     jq=jq
     gcc=gcc
     pgrep=procps
+    chromium=chromium
 )
 
 # Debian keeps some of these where only root looks.

@@ -53,7 +53,6 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::shared("broken_objects_beside_good_ones", 120, broken_objects::beside_good_ones),
         Scenario::shared("examples", 120, examples::each_is_used),
         Scenario::bare("install_without_helm", 120, without_helm::install),
-        Scenario::bare("install_on_host_ports", 120, without_helm::host_ports),
         Scenario::bare("start_without_the_right_to_secrets", 90, starts::without_a_right),
         Scenario::bare("start_without_the_crd", 90, starts::without_the_crd),
         Scenario::bare("start_without_the_api_server", 90, starts::without_the_api_server),

@@ -184,6 +184,13 @@ pub fn endpoint_finding(world: &World, upstream: &UpstreamId) -> Option<Finding>
     let why = if slices.peek().is_none() {
         "there is no EndpointSlice for it; check the selector, and that pods with its labels run"
             .to_owned()
+    } else if world
+        .slices_of(&name)
+        .all(|slice| slice.endpoints.is_empty())
+    {
+        // Kubernetes makes one for a Service without pods as well, and it has no ports.
+        "its EndpointSlices are empty; check the selector, and that pods with its labels run"
+            .to_owned()
     } else if slices.any(|slice| ports_named(slice, port_name).next().is_some()) {
         "none of its pods is ready; look at the pods and their readiness probes".to_owned()
     } else {

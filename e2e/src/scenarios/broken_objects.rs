@@ -277,7 +277,6 @@ async fn apply_broken(trial: &Trial, edge: &Edge, authority: &Authority) -> Resu
     let to = |name: &str, service: &str| {
         new(name).path("a.example", "Prefix", &format!("/{name}"), service)
     };
-    let port_80 = || json!({"number": 80});
     let resource = json!({"resource": {"apiGroup": "x.example", "kind": "Bucket", "name": "b"}});
     let ingresses = [
         to("no-service", "nowhere"),
@@ -298,7 +297,7 @@ async fn apply_broken(trial: &Trial, edge: &Edge, authority: &Authority) -> Resu
             "a.example",
             "Prefix",
             "/e",
-            to_service("external", port_80()),
+            to_service("external", json!({"number": 80})),
         ),
         new("resource").backend("a.example", "Prefix", "/r", resource),
         to("protocol", "h2c"),

@@ -1,6 +1,5 @@
-//! Manifests for clusters without Helm, by the commands that stand at their heads.
+//! manifests/install.yaml, by the commands that stand at its head.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use super::answers;
 use super::ingress_classes::{has_address, has_no_address};
 use crate::client::{Trust, Visitor};
-use crate::cluster::{Cluster, checkout, items, text};
+use crate::cluster::checkout;
 use crate::installation::Installation;
 use crate::manifests::{Ingress, echo};
 use crate::patience::{PODS, eventually, soon};
 use crate::trial::Trial;
 
-/// manifests/install.yaml: in, served, and out again with all that was made.
+/// In, served, and out again with all that was made.
 pub(crate) async fn install(trial: Arc<Trial>) -> Result<()> {
     let (install, uninstall) = commands("manifests/install.yaml")?;
     trial.cluster.shell(&install).await?;
@@ -47,43 +46,6 @@ pub(crate) async fn install(trial: Arc<Trial>) -> Result<()> {
     Ok(())
 }
 
-/// manifests/examples/host-ports.yaml: on the ports of the node.
-pub(crate) async fn host_ports(trial: Arc<Trial>) -> Result<()> {
-    let (install, _) = commands("manifests/examples/host-ports.yaml")?;
-    let (_, uninstall) = commands("manifests/install.yaml")?;
-    trial.cluster.shell(&install).await?;
-    trial.apply(&echo("echo", 1)).await?;
-    let ingress = Ingress::new("a", "holdfast").host("a.example", "echo");
-    trial.apply(&ingress.yaml()).await?;
-    trial.ready(&["echo"]).await?;
-    let node = node_address(&trial.cluster).await?;
-    let item = async {
-        has_address(&trial, "a", &node.to_string()).await?;
-        let (http, https) = (
-            Visitor::http(node).host("a.example"),
-            Visitor::https(node, Trust::Anything).host("a.example"),
-        );
-        soon("both are served", async || {
-            answers(&http, "/", "echo").await?;
-            https.websocket("/").await?.echo("hello").await
-        })
-        .await
-    };
-    trial.item("ports 80 and 443 of the node", item).await;
-    let uninstall = uninstall.replace("deployment/", "daemonset/").replace(
-        "manifests/install.yaml",
-        "manifests/examples/host-ports.yaml",
-    );
-    let item = async {
-        trial.cluster.shell(&uninstall).await?;
-        let crd = "kubectl delete -f crds/loadbalancer.yaml";
-        trial.cluster.shell(crd).await?;
-        nothing_left(&trial).await
-    };
-    trial.item("uninstalled: nothing is left", item).await;
-    Ok(())
-}
-
 /// The commands at the head of a file: those to install, and those to uninstall.
 fn commands(file: &str) -> Result<(String, String)> {
     let text = std::fs::read_to_string(checkout().join(file)).with_context(|| file.to_owned())?;
@@ -100,15 +62,6 @@ fn commands(file: &str) -> Result<(String, String)> {
     let install = commands(install);
     ensure!(install.contains("kubectl apply"), "{file} does not say how");
     Ok((install, commands(uninstall)))
-}
-
-async fn node_address(cluster: &Cluster) -> Result<IpAddr> {
-    let nodes = cluster.list("Node", "", "").await?;
-    let node = nodes.first().context("there is no node")?;
-    let internal = items(node, "/status/addresses")
-        .iter()
-        .find(|address| text(address, "/type") == "InternalIP");
-    Ok(text(internal.context("it has no address")?, "/address").parse()?)
 }
 
 /// Whether the cluster is as before: no object of ours, and none that bears a trace of us.
