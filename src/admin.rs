@@ -11,7 +11,7 @@ mod handles;
 mod server;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds the port; port 0 lets the system choose. Nothing is answered before
-    /// [`Admin::serve`].
+    /// Binds the port; port 0 lets the system choose. `[::]` is every address, and where the machine
+    /// has no IPv6 every address of IPv4. Nothing is answered before [`Admin::serve`].
     ///
     /// # Errors
     ///
@@ -38,7 +38,15 @@ impl Admin {
                 format!("the admin port cannot listen on {address}: {error}"),
             )
         };
-        let listener = TcpListener::bind(address).map_err(in_words)?;
+        let listener = TcpListener::bind(address)
+            .or_else(|error| {
+                let is_every_address = address.ip() == Ipv6Addr::UNSPECIFIED;
+                if is_every_address && error.kind() != io::ErrorKind::AddrInUse {
+                    return TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()));
+                }
+                Err(error)
+            })
+            .map_err(in_words)?;
         listener.set_nonblocking(true).map_err(in_words)?;
         let address = listener.local_addr().map_err(in_words)?;
         Ok(Self { listener, address })

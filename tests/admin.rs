@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -233,4 +233,12 @@ async fn shutdown_lets_a_request_finish_and_closes_idle_connections() {
         );
     })
     .await;
+}
+
+/// The chart binds `[::]`: probes come by IPv4 in most clusters, and some machines have no IPv6.
+#[test]
+fn every_address_is_that_of_ipv4_too() {
+    let admin = Admin::bind((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+    let by_ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, admin.address().port()));
+    std::net::TcpStream::connect_timeout(&by_ipv4, Duration::from_secs(5)).unwrap();
 }

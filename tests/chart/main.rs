@@ -21,6 +21,7 @@ mod refusals;
 mod rights;
 mod rules;
 mod schema;
+mod trace;
 mod values;
 
 use std::path::{Path, PathBuf};

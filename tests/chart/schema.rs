@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscalerBehavior, MetricSpec};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1 as networking;
-use schemars::SchemaGenerator;
-use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::trace::schema_of;
 use super::values::{Leaf, leaves};
 
 const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
@@ -89,15 +88,15 @@ fn of_leaf(leaf: &Leaf) -> Value {
 
 /// Gathers the definitions that annotations refer to.
 struct References {
-    generator: SchemaGenerator,
     crd: BTreeMap<&'static str, Value>,
+    definitions: Map<String, Value>,
 }
 
 impl Default for References {
     fn default() -> Self {
         Self {
-            generator: SchemaSettings::draft07().into_generator(),
             crd: crd(),
+            definitions: own(),
         }
     }
 }
@@ -116,65 +115,53 @@ impl References {
                     (key, value)
                 })
                 .collect(),
-            Value::Array(items) => items.into_iter().map(|item| self.resolve(item)).collect(),
             other => other,
         }
     }
 
     fn target(&mut self, reference: &str) -> String {
-        if let Some(kind) = reference.strip_prefix("k8s/") {
-            let schema = self.kubernetes(kind);
-            let reference = schema.get("$ref").and_then(Value::as_str).unwrap();
-            return reference.replace("#/definitions/", "#/$defs/");
-        }
-        if let Some(part) = reference.strip_prefix("crd/") {
-            assert!(self.crd.contains_key(part), "{reference} is not known");
-        }
-        reference.replace("crd/", "#/$defs/loadBalancer.")
+        let (name, definition) = if let Some(kind) = reference.strip_prefix("k8s/") {
+            (kind.to_owned(), kubernetes(kind))
+        } else if let Some(part) = reference.strip_prefix("crd/") {
+            (
+                format!("loadBalancer.{part}"),
+                strict(self.crd[part].clone()),
+            )
+        } else {
+            return reference.to_owned();
+        };
+        let target = format!("#/$defs/{name}");
+        self.definitions.insert(name, definition);
+        target
     }
 
-    fn kubernetes(&mut self, kind: &str) -> schemars::Schema {
-        let of = &mut self.generator;
-        match kind {
-            "Affinity" => of.subschema_for::<core::Affinity>(),
-            "EnvVar" => of.subschema_for::<core::EnvVar>(),
-            "HorizontalPodAutoscalerBehavior" => {
-                of.subschema_for::<HorizontalPodAutoscalerBehavior>()
-            }
-            "IngressClassParametersReference" => {
-                of.subschema_for::<networking::IngressClassParametersReference>()
-            }
-            "LocalObjectReference" => of.subschema_for::<core::LocalObjectReference>(),
-            "MetricSpec" => of.subschema_for::<MetricSpec>(),
-            "NetworkPolicyPeer" => of.subschema_for::<networking::NetworkPolicyPeer>(),
-            "PodSecurityContext" => of.subschema_for::<core::PodSecurityContext>(),
-            "ResourceRequirements" => of.subschema_for::<core::ResourceRequirements>(),
-            "SecurityContext" => of.subschema_for::<core::SecurityContext>(),
-            "Toleration" => of.subschema_for::<core::Toleration>(),
-            "TopologySpreadConstraint" => of.subschema_for::<core::TopologySpreadConstraint>(),
-            other => panic!("k8s/{other} is not known; add it here"),
-        }
-    }
-
-    fn definitions(mut self) -> Value {
-        let mut definitions = own();
-        for (name, schema) in self.generator.take_definitions(true) {
-            let schema = match name.rsplit('.').next() {
-                // Kubernetes takes numbers too.
-                Some("Quantity") => json!({"type": ["string", "number"]}),
-                Some("IntOrString") => json!({"type": ["string", "integer"]}),
-                _ => strict(schema),
-            };
-            definitions.insert(name, schema);
-        }
-        for (name, schema) in self.crd {
-            definitions.insert(format!("loadBalancer.{name}"), strict(schema));
-        }
-        Value::Object(definitions)
+    fn definitions(self) -> Value {
+        Value::Object(self.definitions)
     }
 }
 
-/// The schema without words, and with no room for unknown fields.
+/// Types of Kubernetes that values have.
+fn kubernetes(kind: &str) -> Value {
+    match kind {
+        "Affinity" => schema_of::<core::Affinity>(),
+        "EnvVar" => schema_of::<core::EnvVar>(),
+        "HorizontalPodAutoscalerBehavior" => schema_of::<HorizontalPodAutoscalerBehavior>(),
+        "IngressClassParametersReference" => {
+            schema_of::<networking::IngressClassParametersReference>()
+        }
+        "LocalObjectReference" => schema_of::<core::LocalObjectReference>(),
+        "MetricSpec" => schema_of::<MetricSpec>(),
+        "NetworkPolicyPeer" => schema_of::<networking::NetworkPolicyPeer>(),
+        "PodSecurityContext" => schema_of::<core::PodSecurityContext>(),
+        "ResourceRequirements" => schema_of::<core::ResourceRequirements>(),
+        "SecurityContext" => schema_of::<core::SecurityContext>(),
+        "Toleration" => schema_of::<core::Toleration>(),
+        "TopologySpreadConstraint" => schema_of::<core::TopologySpreadConstraint>(),
+        other => panic!("k8s/{other} is not known; add it here"),
+    }
+}
+
+/// A schema of the CRD without words, and with no room for unknown fields.
 fn strict(schema: Value) -> Value {
     match schema {
         Value::Object(fields) => {
@@ -188,12 +175,7 @@ fn strict(schema: Value) -> Value {
             let mut strict: Map<String, Value> = fields
                 .into_iter()
                 .filter(|(key, value)| !keyword(key, value))
-                .map(|(key, value)| match value {
-                    Value::String(text) if key == "$ref" => {
-                        (key, text.replace("#/definitions/", "#/$defs/").into())
-                    }
-                    value => (key, strict(value)),
-                })
+                .map(|(key, value)| (key, strict(value)))
                 .collect();
             if either {
                 strict.insert("type".to_owned(), json!(["integer", "string"]));
