@@ -19,6 +19,7 @@ pub mod observe;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -127,6 +128,7 @@ impl App {
             access_log,
             deadlines: config.deadlines,
             tasks: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
         });
         let listeners = Arc::new(Listeners::new(
             Arc::clone(&proxy),
@@ -282,6 +284,7 @@ impl App {
             grace,
         } = self.windows;
         self.shutdown.begun.cancel();
+        self.proxy.leaving.store(true, Ordering::Relaxed);
         tokio::time::sleep(delay).await;
         self.listeners.stop();
         self.listeners.drain();

@@ -27,6 +27,7 @@ pub mod tunnel;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -67,6 +68,10 @@ pub struct Proxy {
     pub deadlines: Deadlines,
     /// Owns the task of every client connection and of every tunnel.
     pub tasks: TaskTracker,
+    /// Set when the process is to end. Until connections are let go of, each answer over HTTP/1.1
+    /// is then the last of its connection and says so: a client that hears it does not send a
+    /// request into a connection that is just being closed (RFC 9112 §9.6). HTTP/2 has GOAWAY.
+    pub leaving: AtomicBool,
 }
 
 impl fmt::Debug for Proxy {

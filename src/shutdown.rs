@@ -1,7 +1,8 @@
 //! The way to the end.
 //!
 //! ```text
-//! signal ─▶ lame: readiness fails, accepting goes on   (delay: load balancers take notice)
+//! signal ─▶ lame: readiness fails, accepting goes on   (delay: load balancers take notice);
+//!            answers over HTTP/1.1 are the last of their connections
 //!        ─▶ draining: no more accepting; requests finish, tunnels are closed over the window
 //!        ─▶ forced: what is left is cut                 (a few seconds after the window)
 //! second signal ─▶ exit at once

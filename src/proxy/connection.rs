@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -129,7 +130,16 @@ impl Accepted {
     async fn serve_http1(self, stream: ClientStream, connection: Arc<Connection>) {
         let service = service_fn(|request| {
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(connection.serve(request).await) }
+            async move {
+                let mut response = Arc::clone(&connection).serve(request).await;
+                if connection.proxy.leaving.load(Ordering::Relaxed)
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let mut served = http1::Builder::new()
             // A client that leaves before its answer takes its request to the pod with it. One

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -120,12 +120,14 @@ impl ClusterSource {
         let (events, heard) = mpsc::channel(EVENTS);
         // Ends them all when it is dropped.
         let mut watches = JoinSet::new();
+        let recovery = Arc::new(Notify::new());
         for scope in &watched {
             let watch = ScopeWatch::new(
                 scope.clone(),
                 client.clone(),
                 self.pace.clone(),
                 events.clone(),
+                Arc::clone(&recovery),
             );
             watches.spawn(watch.run());
         }

@@ -118,7 +118,14 @@ async fn readiness_fails_at_once_while_new_connections_are_still_served() {
                 .then(|| assert!(answer.contains("shutting down")))
         })
         .await;
-        // Within the delay everything is as ever, tunnels included.
+        // Within the delay everything is as ever, tunnels included; only that an answer says that
+        // it is the last of its connection.
+        let mut late = dial(address, false).await;
+        late.send(b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n")
+            .await;
+        let answer = late.rest().await.to_ascii_lowercase();
+        let answer = answer.escape_ascii().to_string();
+        assert!(answer.contains("connection: close"), "{answer}");
         let (mut client, mut server) = pair(address, false, HOST, &pod).await;
         let text = frame(TEXT, true, b"late");
         client.send(&text).await;

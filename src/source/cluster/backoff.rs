@@ -27,10 +27,15 @@ impl Backoff {
         spread(most / 2, most)
     }
 
+    /// What fails from here on is something else.
+    pub(super) fn restart(&mut self) {
+        self.failures = 0;
+    }
+
     /// The wait after a success that has ended: just enough for all watches and replicas not to
     /// come back in the same moment.
     pub(super) fn after_success(&mut self) -> Duration {
-        self.failures = 0;
+        self.restart();
         spread(Duration::ZERO, *self.range.start() / 2)
     }
 }

@@ -8,13 +8,14 @@
 //!                                             └───── from the version ◀──┘
 //! ```
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Request;
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::request;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::Pace;
 use super::answer::Answer;
@@ -43,6 +44,15 @@ const FOREIGN_SECRETS: [&str; 5] = [
     "kubernetes.io/service-account-token",
 ];
 
+/// How attempts fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    /// There is no connection.
+    Unreachable,
+    /// There is a server, which does not do what is asked of it.
+    Answered,
+}
+
 /// Lists and watches one scope.
 pub(super) struct ScopeWatch {
     scope: Scope,
@@ -51,6 +61,10 @@ pub(super) struct ScopeWatch {
     client: Client,
     pace: Pace,
     heard: mpsc::Sender<Heard>,
+    /// Told by each watch that works again. Then the others need not wait out their own pauses.
+    recovery: Arc<Notify>,
+    /// What the last attempts came to; none = they worked.
+    failing: Option<Failing>,
     /// The version to continue from; none = list.
     version: Option<String>,
     /// Whether the server streams lists, as far as is known.
@@ -66,6 +80,7 @@ impl ScopeWatch {
         client: Client,
         pace: Pace,
         heard: mpsc::Sender<Heard>,
+        recovery: Arc<Notify>,
     ) -> Self {
         Self {
             path: path(&scope),
@@ -73,6 +88,8 @@ impl ScopeWatch {
             client,
             pace,
             heard,
+            recovery,
+            failing: None,
             version: None,
             streams: true,
             page: PAGE,
@@ -110,12 +127,34 @@ impl ScopeWatch {
                 _ if self.progressed => backoff.after_success(),
                 Ok(()) | Err(Failure::Gone) => backoff.after_failure(),
                 Err(failure) => {
+                    let failing = match failure {
+                        Failure::Unreachable(_) => Failing::Unreachable,
+                        _ => Failing::Answered,
+                    };
+                    // A server that has just come back refuses for a moment what it allows later.
+                    // That moment is not as long as the outage before it.
+                    if self.failing.replace(failing) == Some(Failing::Unreachable)
+                        && failing == Failing::Answered
+                    {
+                        backoff.restart();
+                    }
                     let least = failure.retry_after().min(LONGEST_RETRY);
                     self.say(Said::Fails(failure)).await;
-                    backoff.after_failure() + least
+                    // The server's own word is kept, whoever else has recovered.
+                    tokio::time::sleep(least).await;
+                    backoff.after_failure()
                 }
             };
-            tokio::time::sleep(wait).await;
+            if pause(wait, &self.recovery).await == Pause::CutShort && self.failing.is_some() {
+                tokio::time::sleep(backoff.after_success()).await;
+            }
+        }
+    }
+
+    async fn works(&mut self, said: Said) {
+        self.say(said).await;
+        if self.failing.take().is_some() {
+            self.recovery.notify_waiters();
         }
     }
 
@@ -133,7 +172,7 @@ impl ScopeWatch {
         }
         let request = self.watch_request(false)?;
         let answer = Answer::to(&self.client, request, self.pace.answer).await?;
-        self.say(Said::Works).await;
+        self.works(Said::Works).await;
         self.follow(answer).await
     }
 
@@ -193,7 +232,7 @@ impl ScopeWatch {
 
     async fn listed(&mut self, listing: Listing, version: String) {
         self.version = Some(version);
-        self.say(Said::Listed(listing)).await;
+        self.works(Said::Listed(listing)).await;
     }
 
     /// Takes events until the watch ends.
@@ -262,6 +301,21 @@ impl ScopeWatch {
     }
 }
 
+/// How a pause ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    Complete,
+    /// Another watch works again; then so may this one.
+    CutShort,
+}
+
+async fn pause(wait: Duration, recovery: &Notify) -> Pause {
+    match tokio::time::timeout(wait, recovery.notified()).await {
+        Ok(()) => Pause::CutShort,
+        Err(_) => Pause::Complete,
+    }
+}
+
 fn built(request: Result<Request<Vec<u8>>, request::Error>) -> Result<Request<Vec<u8>>, Failure> {
     request.map_err(|error| Failure::Unreachable(error.to_string()))
 }
@@ -284,4 +338,20 @@ fn field_selector(kind: Kind) -> Option<String> {
             .map(|name| format!("type!={name}"))
             .join(",")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_woken_by_the_first_watch_that_works_again() {
+        let hour = Duration::from_secs(3600);
+        let recovery = Notify::new();
+        assert_eq!(pause(hour, &recovery).await, Pause::Complete);
+        let (how, ()) = tokio::join!(pause(hour, &recovery), async {
+            recovery.notify_waiters();
+        });
+        assert_eq!(how, Pause::CutShort);
+    }
 }
