@@ -117,6 +117,12 @@ impl Cluster {
             return Ok(());
         }
         for name in names {
+            // Not left to the namespace: what deletes its contents takes half a minute to notice
+            // that an API server is back.
+            for object in self.list("LoadBalancer", name, "").await? {
+                self.delete("LoadBalancer", name, text(&object, "/metadata/name"))
+                    .await?;
+            }
             let what = format!("the LoadBalancers of {name} have gone");
             let gone = soon(&what, async || {
                 let left = self.list("LoadBalancer", name, "").await?;
