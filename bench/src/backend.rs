@@ -146,7 +146,6 @@ fn switching(key: &[u8]) -> Vec<u8> {
 
 /// The `200` of the backend at `address`.
 fn answer(address: SocketAddr) -> Vec<u8> {
-    let address = address.ip();
     let mut answer = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {BODY}\r\n\
          X-Backend: {address}\r\n\r\n"

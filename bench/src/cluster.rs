@@ -61,7 +61,7 @@ pub(crate) struct Options {
 }
 
 /// Ports of the backend, at the node's address.
-const BACKENDS: [u16; 2] = [18_201, 18_202];
+const BACKENDS: [u16; 2] = [8_201, 8_202];
 /// How many write at once.
 const WRITERS: usize = 16;
 /// WebSockets and new requests a second while others change.

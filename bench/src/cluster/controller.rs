@@ -14,10 +14,11 @@ use crate::client::wire::Target;
 use crate::peers::process::Spawned;
 use crate::usage::{CpuTime, Memory, tree};
 
-/// Ports of the listeners and the admin port.
-pub(super) const HTTP: u16 = 18_080;
-pub(super) const HTTPS: u16 = 18_443;
-const ADMIN: u16 = 19_090;
+/// Ports of the listeners and the admin port. Below those that the cluster lends to connections, so
+/// that no attempt to connect to them takes them.
+pub(super) const HTTP: u16 = 8_080;
+pub(super) const HTTPS: u16 = 8_443;
+const ADMIN: u16 = 9_090;
 
 /// The longest start that is waited for.
 const LIMIT: Duration = Duration::from_secs(60);

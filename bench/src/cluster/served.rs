@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use rustls::ClientConfig;
 use tokio::time::sleep;
 
@@ -156,7 +156,12 @@ pub(super) async fn until(
         if is_wanted(answer.status, answer.backend.as_deref()) {
             return Ok(since.elapsed());
         }
-        pause(since)?;
+        pause(since).with_context(|| {
+            format!(
+                "{host}: the last answer is {} from {:?}",
+                answer.status, answer.backend
+            )
+        })?;
     }
 }
 

@@ -84,7 +84,7 @@ impl<'run> Steps<'run> {
         let to = spare[(number / 5 + 1) % spare.len()];
         let service = manifests::service("moved", &[to], self.scene.backend_port());
         self.manifests.write("moved-service.yaml", &service)?;
-        let to = Some(to.to_string());
+        let to = Some(format!("{to}:{}", self.scene.backend_port()));
         self.answered(MOVED, |answer| answer.backend == to).await
     }
 
@@ -95,7 +95,8 @@ impl<'run> Steps<'run> {
         let endpoints = [&self.scene.balanced(), more].concat();
         let service = manifests::service("echo", &endpoints, self.scene.backend_port());
         self.manifests.write("echo-service.yaml", &service)?;
-        let newest = more.last().map(ToString::to_string);
+        let port = self.scene.backend_port();
+        let newest = more.last().map(|newest| format!("{newest}:{port}"));
         self.answered(HOST, |answer| answer.backend == newest).await
     }
 
