@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! probe, Prometheus, operator ─▶ Admin ─▶ Handles ─▶ closures that app made
-//!                                  └ GET and HEAD only, few connections, short deadlines
+//!                                  ├ few connections, short deadlines
+//!                                  └ GET and HEAD; POST of actions, from this machine only
 //! ```
 //!
-//! The pages own nothing and change nothing: `app` hands in closures that read what others hold.
+//! It owns nothing: `app` hands in closures that read what others hold, and the few that change it.
 
 mod handles;
 mod server;
@@ -15,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use tokio_util::sync::CancellationToken;
 
-pub use handles::{Handles, Readiness};
+pub use handles::{Handles, Query, Readiness};
 
 /// The admin port, bound.
 #[derive(Debug)]

@@ -2,17 +2,20 @@
 //!
 //! A field enters the CRD on the day the data plane obeys it (P11).
 
+pub mod byte_size;
 pub mod crd;
 pub mod duration;
 pub mod load_balancer;
 pub mod service_template;
 pub mod status;
+pub mod websocket;
 
+pub use byte_size::ByteSize;
 pub use crd::{CrdError, crd_json, crd_yaml};
 pub use duration::GatewayDuration;
 pub use load_balancer::{
     Backend, BackendService, Exposure, Listener, LoadBalancer, LoadBalancerSpec, Path, PathType,
-    Protocol, Rule, RuleTimeouts, SecretRef, ServicePort, Timeouts, Tls, WebSocket,
+    Protocol, Rule, RuleTimeouts, SecretRef, ServicePort, Timeouts, Tls,
 };
 
 pub use service_template::{
@@ -21,6 +24,7 @@ pub use service_template::{
 pub use status::{
     Address, AddressType, Condition, ConditionStatus, Effective, ListenerStatus, LoadBalancerStatus,
 };
+pub use websocket::{Enforce, Keepalive, KeepalivePeers, MaxAge, WebSocket, WebSocketLimits};
 
 /// The API group of our resources and the prefix of our annotations.
 pub const GROUP: &str = "holdfast.dev";

@@ -15,6 +15,7 @@ pub mod data_plane;
 pub mod exposition;
 mod lead;
 pub mod observe;
+mod tunnels;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -163,7 +164,7 @@ impl App {
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
         let admin_address = admin.as_ref().map(Admin::address);
-        let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown);
+        let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown, &handle);
         let resign = shutdown.begun.clone();
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
         // A runtime may not be dropped where others are polled.

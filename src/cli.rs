@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod tunnels;
+
+pub use tunnels::{CloseTunnels, ListTunnels, Running, Selector, Sort, TunnelAction, Tunnels};
+
 use crate::api::GatewayDuration;
 use crate::telemetry::LogFormat;
 
@@ -32,6 +36,8 @@ pub enum Command {
     Routes(Routes),
     /// Say which listener, host, route and pods serve a URL, and why the others do not.
     Explain(Explain),
+    /// List the open WebSockets of a running process, or close some.
+    Tunnels(Box<Tunnels>),
     /// Write the CustomResourceDefinitions as YAML, or apply them to the cluster.
     Crd(Crd),
     /// Take back all that the controller wrote to the API server: owned Services, finalizers,

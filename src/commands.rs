@@ -1,10 +1,12 @@
 //! The commands.
 
+mod admin;
 pub mod cluster;
 mod controller;
 pub mod inspection;
 pub mod pod;
 pub mod serve;
+pub mod tunnels;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(check) => inspection::check(&check),
         Command::Routes(routes) => inspection::routes(&routes),
         Command::Explain(explain) => inspection::explain(&explain),
+        Command::Tunnels(tunnels) => tunnels::tunnels(&tunnels),
         Command::Crd(crd) => cluster::crd(&crd),
         Command::Uninstall(uninstall) => cluster::uninstall(uninstall),
         Command::Pod(pod) => pod::pod(pod),

@@ -11,5 +11,6 @@ mod columns;
 pub mod explain;
 mod policy;
 pub mod routes;
+pub mod tunnels;
 
 pub use explain::{Explanation, InvalidUrl, explain};

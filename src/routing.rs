@@ -18,11 +18,15 @@ pub mod path;
 pub mod route;
 pub mod snapshot;
 pub mod upstream;
+pub mod websocket;
 
 pub use certificate::{Certificate, CertificateTable};
 pub use host::{HostRoutes, HostTable, Match};
-pub use listener::{Listener, ListenerId, Protocol, Timeouts, WebSocketPolicy};
+pub use listener::{Listener, ListenerId, Protocol, Timeouts};
 pub use path::{PathKind, PathMatch};
 pub use route::{Backend, Origin, PolicyOverrides, Route, RouteId, Unavailable};
 pub use snapshot::Snapshot;
 pub use upstream::{Endpoint, EndpointSet, EndpointState, PodProtocol, UpstreamId};
+pub use websocket::{
+    Keepalive, MaxAge, MessageLimits, Origins, WebSocketOverrides, WebSocketPolicy,
+};

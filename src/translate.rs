@@ -33,6 +33,7 @@ mod stable_hash;
 pub mod status;
 pub(crate) mod tls;
 mod upstreams;
+pub(crate) mod websocket;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -49,9 +50,7 @@ use ports::{Claimant, Ports};
 use tls::CertificateMemo;
 use upstreams::UpstreamUses;
 
-use crate::routing::{
-    Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId, WebSocketPolicy,
-};
+use crate::routing::{Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId};
 use crate::world::{Kind, ObjectKey, ObjectName, World};
 
 /// What a world comes to.
@@ -127,7 +126,7 @@ impl Translator {
                     protocol: *protocol,
                     http2: *protocol == Protocol::Https,
                     timeouts: Timeouts::default(),
-                    websocket: WebSocketPolicy::default(),
+                    websocket: Arc::default(),
                     default_certificate: None,
                     certificates: BTreeMap::new(),
                     field: String::new(),

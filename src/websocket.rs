@@ -20,14 +20,25 @@ pub mod frame;
 pub mod handshake;
 pub mod scanner;
 
+mod care;
 mod drain;
 mod flow;
+mod gate;
+mod keepalive;
+mod outcome;
+mod pace;
 mod relay;
+mod relay_config;
+mod selection;
 mod table;
+mod tending;
 mod tunnel;
 
 pub use close::{By, Cause, CloseCode, Ending, Side};
-pub use relay::{Outcome, Relay, RelayConfig, relay};
+pub use outcome::Outcome;
+pub use relay::{Relay, relay};
+pub use relay_config::RelayConfig;
 pub use scanner::{Scanner, Stop, Traffic};
+pub use selection::{Pod, Selection};
 pub use table::{RouteTotals, TunnelTable};
 pub use tunnel::{TunnelGuard, TunnelInfo, TunnelView};

@@ -118,7 +118,12 @@ async fn what_is_not_there_or_not_allowed_is_refused_with_what_is() {
         for path in ["/nothing", "/routes/", "/healthz/x"] {
             let (status, body) = fetch(address, path).await;
             assert_eq!(status, 404, "{path}");
-            for there in ["/healthz", "/readyz", "/metrics", "/routes      the table"] {
+            for there in [
+                "/healthz",
+                "/readyz",
+                "/metrics",
+                "/routes         the table",
+            ] {
                 assert!(body.contains(there), "{path}: {body}");
             }
         }

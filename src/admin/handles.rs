@@ -7,6 +7,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub(super) type Read<T> = Arc<dyn Fn() -> T + Send + Sync>;
+/// An answer, or what is wrong with the query.
+pub(super) type Ask = Arc<dyn Fn(&Query) -> Result<Value, String> + Send + Sync>;
+
+/// Parameters of a request; of those with one name the last.
+pub type Query = BTreeMap<String, String>;
 
 /// Read handles on the rest of the process. They may take a while, as they run on threads where
 /// blocking is allowed, but they must not wait for anything.
@@ -21,7 +26,9 @@ pub struct Handles {
 #[derive(Clone)]
 pub(super) struct JsonPage {
     pub(super) about: &'static str,
-    pub(super) read: Read<Value>,
+    pub(super) ask: Ask,
+    /// Asked by POST, from this machine only.
+    pub(super) is_action: bool,
 }
 
 impl Handles {
@@ -41,13 +48,46 @@ impl Handles {
     /// shows.
     #[must_use]
     pub fn json(
-        mut self,
+        self,
         path: &'static str,
         about: &'static str,
         read: impl Fn() -> Value + Send + Sync + 'static,
     ) -> Self {
-        let read = Arc::new(read);
-        self.json.insert(path, JsonPage { about, read });
+        self.search(path, about, move |_| Ok(read()))
+    }
+
+    /// The same, where the answer depends on the parameters of the query.
+    #[must_use]
+    pub fn search(
+        mut self,
+        path: &'static str,
+        about: &'static str,
+        ask: impl Fn(&Query) -> Result<Value, String> + Send + Sync + 'static,
+    ) -> Self {
+        let page = JsonPage {
+            about,
+            ask: Arc::new(ask),
+            is_action: false,
+        };
+        self.json.insert(path, page);
+        self
+    }
+
+    /// Something to be done: asked by POST, and only from this machine (`kubectl exec`, `kubectl
+    /// port-forward`), as the admin port asks nobody who they are.
+    #[must_use]
+    pub fn action(
+        mut self,
+        path: &'static str,
+        about: &'static str,
+        ask: impl Fn(&Query) -> Result<Value, String> + Send + Sync + 'static,
+    ) -> Self {
+        let page = JsonPage {
+            about,
+            ask: Arc::new(ask),
+            is_action: true,
+        };
+        self.json.insert(path, page);
         self
     }
 
@@ -62,7 +102,7 @@ impl Handles {
         fixed
             .into_iter()
             .chain(pages)
-            .map(|(path, about)| format!("{path:<12} {about}\n"))
+            .map(|(path, about)| format!("{path:<15} {about}\n"))
             .collect()
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handles::Handles;
+use super::handles::{Handles, Query};
 
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 128;
@@ -45,8 +45,10 @@ pub(super) async fn serve(listener: TcpListener, handles: Handles, shutdown: Can
         // The semaphore is never closed.
         while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, Arc::clone(&handles), shutdown.clone());
+                Ok((stream, peer)) => {
+                    let is_local = peer.ip().to_canonical().is_loopback();
+                    let connection =
+                        connection(stream, is_local, Arc::clone(&handles), shutdown.clone());
                     tasks.spawn(async move {
                         connection.await;
                         drop(slot);
@@ -66,11 +68,19 @@ pub(super) async fn serve(listener: TcpListener, handles: Handles, shutdown: Can
     tasks.wait().await;
 }
 
-async fn connection(stream: TcpStream, handles: Arc<Handles>, shutdown: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    is_local: bool,
+    handles: Arc<Handles>,
+    shutdown: CancellationToken,
+) {
     let service = service_fn(move |request: Request<_>| {
         let handles = Arc::clone(&handles);
         async move {
-            let response = answer(request.method(), request.uri().path(), &handles).await;
+            // Browsers send an Origin with every POST: a page of somebody else's must not act through
+            // the browser of who has a port forwarded here.
+            let may_act = is_local && !request.headers().contains_key(ORIGIN);
+            let response = answer(request.method(), request.uri(), may_act, &handles).await;
             Ok::<_, Infallible>(response)
         }
     });
@@ -92,13 +102,24 @@ async fn connection(stream: TcpStream, handles: Arc<Handles>, shutdown: Cancella
     let _ = tokio::time::timeout(FINISH_TIMEOUT, connection).await;
 }
 
-async fn answer(method: &Method, path: &str, handles: &Handles) -> Response<Full<Bytes>> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n");
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+async fn answer(
+    method: &Method,
+    uri: &Uri,
+    may_act: bool,
+    handles: &Handles,
+) -> Response<Full<Bytes>> {
+    let path = uri.path();
+    let is_action = handles.json.get(path).is_some_and(|page| page.is_action);
+    if is_action && method != Method::POST {
+        return not_allowed("POST");
+    }
+    if !is_action && !matches!(*method, Method::GET | Method::HEAD) {
+        return not_allowed("GET, HEAD");
+    }
+    if is_action && !may_act {
+        let text = "only from this machine, by kubectl exec or kubectl port-forward, and not from a \
+                    browser\n";
+        return respond(StatusCode::FORBIDDEN, TEXT, text);
     }
     match path {
         "/" => respond(StatusCode::OK, TEXT, handles.index()),
@@ -114,15 +135,21 @@ async fn answer(method: &Method, path: &str, handles: &Handles) -> Response<Full
         }
         "/metrics" => {
             let metrics = Arc::clone(&handles.metrics);
-            read(OPEN_METRICS, move || Ok(metrics().into_bytes())).await
+            read(OPEN_METRICS, move || Ok(Ok(metrics().into_bytes()))).await
         }
         path => match handles.json.get(path) {
             Some(page) => {
-                let page = Arc::clone(&page.read);
+                let ask = Arc::clone(&page.ask);
+                let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+                let query: Query = query.into_owned().collect();
                 read(JSON, move || {
-                    let mut json = serde_json::to_vec_pretty(&page())?;
+                    let answer = match ask(&query) {
+                        Ok(answer) => answer,
+                        Err(wrong) => return Ok(Err(wrong)),
+                    };
+                    let mut json = serde_json::to_vec_pretty(&answer)?;
                     json.push(b'\n');
-                    Ok(json)
+                    Ok(Ok(json))
                 })
                 .await
             }
@@ -138,11 +165,14 @@ async fn answer(method: &Method, path: &str, handles: &Handles) -> Response<Full
 /// that panics costs one answer.
 async fn read(
     media_type: &'static str,
-    make: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static,
+    make: impl FnOnce() -> serde_json::Result<Result<Vec<u8>, String>> + Send + 'static,
 ) -> Response<Full<Bytes>> {
     let problem = match tokio::time::timeout(READ_TIMEOUT, tokio::task::spawn_blocking(make)).await
     {
-        Ok(Ok(Ok(page))) => return respond(StatusCode::OK, media_type, page),
+        Ok(Ok(Ok(Ok(page)))) => return respond(StatusCode::OK, media_type, page),
+        Ok(Ok(Ok(Err(wrong)))) => {
+            return respond(StatusCode::BAD_REQUEST, TEXT, format!("{wrong}\n"));
+        }
         Ok(Ok(Err(error))) => error.to_string(),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "timed out".to_owned(),
@@ -150,6 +180,17 @@ async fn read(
     tracing::error!(problem, "an admin page could not be made");
     let text = "the page could not be made; the log says why\n";
     respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, text)
+}
+
+fn not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+    let mut response = respond(
+        StatusCode::METHOD_NOT_ALLOWED,
+        TEXT,
+        format!("{allowed} only\n"),
+    );
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 fn respond(

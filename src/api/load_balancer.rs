@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::duration::GatewayDuration;
 use super::service_template::ServiceTemplate;
 use super::status::LoadBalancerStatus;
+use super::websocket::WebSocket;
 
 /// Listeners that clients connect to, their policy, and routes of their own. Ingresses attach to
 /// it through the `parameters` of their IngressClass.
@@ -139,15 +140,6 @@ pub struct Timeouts {
     /// For connecting to one pod; then the next pod is tried. Default `5s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<GatewayDuration>,
-}
-
-/// Policy for WebSockets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WebSocket {
-    /// Silence of both peers after which a WebSocket is closed (1001). Default `60s`; `0s` = never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_timeout: Option<GatewayDuration>,
 }
 
 /// Certificates of a listener.

@@ -4,7 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::load_balancer::{Protocol, Timeouts, WebSocket};
+use super::load_balancer::{Protocol, Timeouts};
+use super::websocket::WebSocket;
 
 /// What became of a load balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

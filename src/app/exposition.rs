@@ -17,7 +17,7 @@ use crate::metrics::histogram::BOUNDS_MICROS;
 use crate::metrics::{Histogram, RouteCounters};
 use crate::proxy::Proxy;
 use crate::routing::Origin;
-use crate::websocket::{RouteTotals, Traffic};
+use crate::websocket::{By, RouteTotals, Side, Traffic};
 
 /// All metrics of a process, as OpenMetrics text.
 #[must_use]
@@ -101,7 +101,22 @@ impl Exposition {
             "websocket_handshake_seconds",
             "From a WebSocket request to the 101 of its pod",
             &metrics.websocket_handshakes,
-        )
+        )?;
+        let tunnels = &self.proxy.tunnels;
+        let mut family = encoder.encode_descriptor(
+            "websocket_round_trip_seconds",
+            "From a keepalive ping of ours to its answer, by the peer that answered",
+            None,
+            MetricType::Histogram,
+        )?;
+        for side in [Side::Client, Side::Pod] {
+            let labels: Labels<'_, 1> = [("peer", By::from(side).as_str())];
+            let (sum, count, buckets) = counted(tunnels.round_trips(side));
+            family
+                .encode_family(&labels)?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
     }
 
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
@@ -353,6 +368,14 @@ fn histogram(
     help: &str,
     histogram: &Histogram,
 ) -> Result {
+    let (sum, count, buckets) = counted(histogram);
+    encoder
+        .encode_descriptor(name, help, None, MetricType::Histogram)?
+        .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+}
+
+/// Sum, count and buckets by their upper bounds in seconds.
+fn counted(histogram: &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
     let counted = histogram.buckets();
     let in_buckets: u64 = counted.iter().sum();
     let count = histogram.count().max(in_buckets);
@@ -363,7 +386,5 @@ fn histogram(
         // The last bucket is without bound.
         .chain([(f64::INFINITY, count - in_buckets)])
         .collect();
-    encoder
-        .encode_descriptor(name, help, None, MetricType::Histogram)?
-        .encode_histogram::<NoLabelSet>(histogram.sum(), count, &buckets, None)
+    (histogram.sum(), count, buckets)
 }

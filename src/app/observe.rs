@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::exposition::exposition;
-use crate::admin::{Handles, Readiness};
+use super::tunnels;
+use crate::admin::{Handles, Query, Readiness};
 use crate::control::Told;
 use crate::inspect;
 use crate::leader::peers::PATH as TUNNEL_COUNTS;
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
 use crate::translate::report::Subject;
-use crate::websocket::TunnelView;
 
 /// Reasons against readiness that are shown one by one.
 const SHOWN: usize = 10;
@@ -25,6 +26,7 @@ pub fn handles(
     told: &Told,
     leading: Option<watch::Receiver<bool>>,
     shutdown: &Shutdown,
+    runtime: &Handle,
 ) -> Handles {
     let ready = {
         let told = told.clone();
@@ -67,10 +69,11 @@ pub fn handles(
     };
     let tunnels = {
         let proxy = Arc::clone(proxy);
-        move || {
-            let tunnels: Vec<Value> = proxy.tunnels.list().iter().map(tunnel).collect();
-            json!({ "tunnels": tunnels })
-        }
+        move |query: &Query| tunnels::list(&proxy, query)
+    };
+    let close = {
+        let (proxy, runtime, stop) = (Arc::clone(proxy), runtime.clone(), shutdown.begun.clone());
+        move |query: &Query| tunnels::close(&proxy, &runtime, &stop, query)
     };
     let counts = {
         let proxy = Arc::clone(proxy);
@@ -85,7 +88,8 @@ pub fn handles(
     Handles::new(ready, metrics)
         .json("/routes", "the routing table in effect", routes)
         .json("/findings", "what is wrong, and the remedy", findings)
-        .json("/tunnels", "open WebSockets", tunnels)
+        .search("/tunnels", "open WebSockets", tunnels)
+        .action("/tunnels/close", "POST: closes WebSockets", close)
         .json(TUNNEL_COUNTS, "how many, by listener", counts)
 }
 
@@ -112,41 +116,4 @@ fn unread(told: &Told) -> Vec<String> {
         reasons.push(format!("and {} more", unlisted.len() - SHOWN));
     }
     reasons
-}
-
-fn tunnel(view: &TunnelView) -> Value {
-    let TunnelView {
-        id,
-        info,
-        opened,
-        age,
-        silent,
-        from_client,
-        from_pod,
-        ending,
-    } = view;
-    let opened = jiff::Timestamp::try_from(*opened).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let traffic = |traffic: &crate::websocket::Traffic| {
-        json!({
-            "bytes": traffic.bytes,
-            "messages": traffic.text + traffic.binary,
-            "pings": traffic.pings,
-            "pongs": traffic.pongs,
-        })
-    };
-    json!({
-        "id": id,
-        "client": info.client,
-        "listener": info.listener.to_string(),
-        "route": info.route.to_string(),
-        "upstream": info.upstream.to_string(),
-        "endpoint": info.endpoint,
-        "requestId": info.request_id,
-        "opened": opened,
-        "ageSeconds": age.as_secs_f64(),
-        "silentSeconds": silent.as_secs_f64(),
-        "fromClient": traffic(from_client),
-        "fromPod": traffic(from_pod),
-        "ending": ending.map(|cause| cause.as_str()),
-    })
 }

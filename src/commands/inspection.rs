@@ -1,14 +1,11 @@
 //! `check`, `routes` and `explain`: answers about manifests, without serving them.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
 
+use super::admin::{Method, ask};
 use super::print;
 use crate::cli::{Check, Explain, Output, Routes};
 use crate::inspect;
@@ -18,9 +15,6 @@ use crate::translate::finding::Severity;
 use crate::translate::report::Report;
 use crate::translate::{Settings, Translator, endpoint_finding, endpoints};
 use crate::world::{Delta, Kind, World};
-
-/// How long a running process may take to answer.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Manifests, translated.
 struct Translated {
@@ -57,7 +51,7 @@ pub fn check(check: &Check) -> anyhow::Result<ExitCode> {
 /// Paths that do not exist, or a process that does not answer.
 pub fn routes(routes: &Routes) -> anyhow::Result<ExitCode> {
     let table = match routes.from.admin {
-        Some(admin) => ask(admin, "/routes")?,
+        Some(admin) => ask(Method::Get, admin, "/routes", &[])?,
         None => {
             let translated = translate(&routes.from.manifests)?;
             let pods = |upstream: &UpstreamId| endpoints(&translated.world, upstream);
@@ -138,27 +132,4 @@ fn seen(translated: &Translated) -> String {
         text.push_str(&format!("not read: {}\n", kinds.join(", ")));
     }
     text
-}
-
-/// Asks the admin port of a running process.
-fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<Value> {
-    let answer = (|| {
-        let mut stream = TcpStream::connect_timeout(&admin, ADMIN_TIMEOUT)?;
-        stream.set_read_timeout(Some(ADMIN_TIMEOUT))?;
-        // HTTP/1.0: the answer ends with the connection, so nothing needs to be parsed.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok::<_, std::io::Error>(answer)
-    })()
-    .with_context(|| format!("cannot ask the admin port {admin}; is Holdfast running there?"))?;
-    let answer = String::from_utf8(answer)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("the answer is not HTTP")?;
-    let status = head.lines().next().unwrap_or_default();
-    if !status.contains(" 200 ") {
-        bail!("the admin port {admin} answers {status}");
-    }
-    serde_json::from_str(body).context("the answer is not JSON")
 }

@@ -283,10 +283,9 @@ impl Explanation {
             "connect timeout",
             GatewayDuration(effective.connect_timeout).to_string(),
         );
-        add(
-            "WebSocket idle timeout",
-            policy::limit(effective.websocket_idle_timeout),
-        );
+        for (what, value) in policy::websocket_lines(&effective.websocket) {
+            add(what, value);
+        }
         let backends: Vec<Value> = route.backends.iter().map(policy::backend_json).collect();
         let is_usable = |backend: &Backend| backend.weight > 0 && backend.target.is_ok();
         if !route.backends.iter().any(is_usable) {

@@ -5,15 +5,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::GatewayDuration;
-use crate::routing::{Backend, Certificate, Listener, PathKind, PodProtocol, Protocol, Route};
+use crate::routing::{
+    Backend, Certificate, Listener, PathKind, PodProtocol, Protocol, Route, WebSocketPolicy,
+};
 use crate::translate::tls::dns_names;
+use crate::translate::websocket::in_force;
 
 /// The settings of a route where it has its own, of the listener otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
     pub(super) request_timeout: Option<Duration>,
     pub(super) connect_timeout: Duration,
-    pub(super) websocket_idle_timeout: Option<Duration>,
+    pub(super) websocket: WebSocketPolicy,
 }
 
 impl Policy {
@@ -22,9 +25,7 @@ impl Policy {
         Self {
             request_timeout: own.request_timeout.unwrap_or(listener.timeouts.request),
             connect_timeout: own.connect_timeout.unwrap_or(listener.timeouts.connect),
-            websocket_idle_timeout: own
-                .websocket_idle_timeout
-                .unwrap_or(listener.websocket.idle_timeout),
+            websocket: listener.websocket.with(&own.websocket),
         }
     }
 
@@ -33,9 +34,65 @@ impl Policy {
         json!({
             "requestTimeout": limit_field(self.request_timeout),
             "connectTimeout": GatewayDuration(self.connect_timeout).to_string(),
-            "websocketIdleTimeout": limit_field(self.websocket_idle_timeout),
+            "websocket": in_force(&self.websocket),
         })
     }
+}
+
+/// What is in force for WebSockets, for people; only the idle timeout where nothing else is set.
+pub(super) fn websocket_lines(policy: &WebSocketPolicy) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("WebSocket idle timeout", limit(policy.idle_timeout))];
+    let declared = in_force(policy);
+    if let Some(keepalive) = policy.keepalive {
+        let peers = match (keepalive.client, keepalive.pod) {
+            (true, false) => "the client",
+            (false, true) => "the pod",
+            _ => "both peers",
+        };
+        let (interval, timeout) = (
+            GatewayDuration(keepalive.interval),
+            GatewayDuration(keepalive.timeout),
+        );
+        let text = format!("pings {peers} after {interval} of silence, waits {timeout}");
+        lines.push(("WebSocket keepalive", text));
+    }
+    if let Some(age) = policy.max_age {
+        let text = format!(
+            "{}, at random up to {} % less",
+            GatewayDuration(age.duration),
+            age.jitter_percent
+        );
+        lines.push(("WebSocket age limit", text));
+    }
+    if let Some(limits) = declared.limits {
+        let mut bounds = Vec::new();
+        let sizes = [
+            ("message", limits.message_size),
+            ("frame", limits.frame_size),
+        ];
+        bounds.extend(
+            sizes
+                .into_iter()
+                .filter_map(|(what, size)| Some(format!("{what} {}", size?))),
+        );
+        bounds.extend(
+            limits
+                .messages_per_second
+                .map(|rate| format!("{rate} messages/s")),
+        );
+        bounds.extend(limits.bytes_per_second.map(|rate| format!("{rate} B/s")));
+        if policy.limits.closes {
+            bounds.push("faster ones are closed".to_owned());
+        }
+        lines.push(("WebSocket limits", bounds.join(", ")));
+    }
+    if let Some(origins) = declared.origins {
+        lines.push(("WebSocket origins", origins.join(", ")));
+    }
+    if let Some(subprotocols) = declared.subprotocols {
+        lines.push(("WebSocket subprotocols", subprotocols.join(", ")));
+    }
+    lines
 }
 
 /// `none` where there is no limit.

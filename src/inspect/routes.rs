@@ -9,6 +9,7 @@ use super::columns::Columns;
 use super::policy::{self, Policy};
 use crate::api::GatewayDuration;
 use crate::routing::{Backend, EndpointSet, Listener, PathKind, Route, Snapshot, UpstreamId};
+use crate::translate::websocket::in_force;
 
 /// The table in columns, made from its JSON form, which may come from a running process: a line a
 /// route, and one more for each further backend of it. `None` = it is not such a table.
@@ -76,7 +77,7 @@ fn cells(name: &str, port: &str, route: &Value) -> Option<[Vec<String>; 2]> {
     let tail = vec![
         limit(&policy["requestTimeout"]),
         limit(&policy["connectTimeout"]),
-        limit(&policy["websocketIdleTimeout"]),
+        limit(&policy["websocket"]["idleTimeout"]),
         route["certificate"].as_str()?.to_owned(),
         format!(
             "{} {}/{}",
@@ -136,9 +137,7 @@ fn listener_json(listener: &Listener, endpoints: &impl Fn(&UpstreamId) -> Endpoi
             "request": policy::limit_field(listener.timeouts.request),
             "connect": GatewayDuration(listener.timeouts.connect).to_string(),
         },
-        "websocket": {
-            "idleTimeout": policy::limit_field(listener.websocket.idle_timeout),
-        },
+        "websocket": in_force(&listener.websocket),
         "certificates": certificates_json(listener),
         "routes": routes,
     })

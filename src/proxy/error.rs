@@ -60,6 +60,8 @@ pub enum Reason {
     WebSocketHandshake,
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     WebSocketVersion,
+    /// The origin of a handshake is not among those that may open WebSockets (RFC 6455 §10.2).
+    WebSocketOrigin,
     /// No route for the host.
     NoHost,
     /// No route for the path.
@@ -121,6 +123,7 @@ impl ProxyError {
             | Reason::WebSocketHandshake => StatusCode::BAD_REQUEST,
             Reason::MethodRefused => StatusCode::NOT_IMPLEMENTED,
             Reason::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Reason::WebSocketOrigin => StatusCode::FORBIDDEN,
             Reason::NoHost | Reason::NoPath => StatusCode::NOT_FOUND,
             Reason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Reason::Backend(_) | Reason::NoBackend | Reason::NoEndpoints => {
@@ -150,6 +153,7 @@ impl Reason {
             Self::TransferEncoding => "transfer_encoding_refused",
             Self::WebSocketHandshake => "websocket_handshake_invalid",
             Self::WebSocketVersion => "websocket_version",
+            Self::WebSocketOrigin => "websocket_origin_refused",
             Self::NoHost => "no_route_for_host",
             Self::NoPath => "no_route_for_path",
             Self::Backend(unavailable) => unavailable.as_str(),
@@ -176,6 +180,7 @@ impl Reason {
             | Self::TransferEncoding
             | Self::WebSocketHandshake
             | Self::WebSocketVersion
+            | Self::WebSocketOrigin
             | Self::ClientTimeout
             | Self::ClientBody => Side::Client,
             Self::NoHost | Self::NoPath | Self::Backend(_) | Self::NoBackend => Side::Config,

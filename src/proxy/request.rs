@@ -29,7 +29,7 @@ use super::target::Target;
 use super::tunnel::{Handover, open};
 use crate::balance::Upstream;
 use crate::metrics::RouteCounters;
-use crate::routing::{ListenerId, Match, PodProtocol, Route};
+use crate::routing::{ListenerId, Match, PodProtocol, Route, WebSocketOverrides, WebSocketPolicy};
 use crate::websocket::handshake::{InvalidHandshake, Upgrade};
 
 /// What all requests of a client connection share.
@@ -61,8 +61,8 @@ pub struct Plan {
     pub request_timeout: Option<Duration>,
     /// For one connection to a pod.
     pub connect_timeout: Duration,
-    /// Silence that ends a tunnel; `None` = never.
-    pub idle_timeout: Option<Duration>,
+    /// For the tunnel that a handshake asks for; `None` for other requests.
+    pub websocket: Option<Arc<WebSocketPolicy>>,
     /// Server name for TLS to the pod.
     pub server_name: Option<Box<str>>,
 }
@@ -150,6 +150,21 @@ impl Connection {
                 refuse(reason)
             })?;
         let overrides = &route.overrides;
+        let websocket = match &upgrade {
+            Upgrade::None => None,
+            Upgrade::WebSocket(_) => {
+                let policy = if overrides.websocket == WebSocketOverrides::default() {
+                    Arc::clone(&listener.websocket)
+                } else {
+                    Arc::new(listener.websocket.with(&overrides.websocket))
+                };
+                if !admits(&policy, &head.headers) {
+                    counters.answered(StatusCode::FORBIDDEN.as_u16());
+                    return Err(refuse(Reason::WebSocketOrigin));
+                }
+                Some(policy)
+            }
+        };
         let server_name = match upstream.id.protocol {
             PodProtocol::Plain => None,
             PodProtocol::Tls => target.host.as_deref().map(Into::into),
@@ -161,9 +176,7 @@ impl Connection {
             connect_timeout: overrides
                 .connect_timeout
                 .unwrap_or(listener.timeouts.connect),
-            idle_timeout: overrides
-                .websocket_idle_timeout
-                .unwrap_or(listener.websocket.idle_timeout),
+            websocket,
             route: Arc::clone(route),
             upstream,
             counters,
@@ -332,6 +345,19 @@ fn answer_of(forwarded: Forwarded, plan: &Plan, mut serving: Serving) -> Respons
         }
     };
     Response::from_parts(parts, body)
+}
+
+/// Whether the policy lets the origin of a handshake open a WebSocket (RFC 6455 §10.2). Only
+/// browsers send one, and only they can be misused by a foreign page.
+fn admits(policy: &WebSocketPolicy, headers: &HeaderMap) -> bool {
+    let Some(origins) = &policy.origins else {
+        return true;
+    };
+    headers.get_all(header::ORIGIN).iter().all(|value| {
+        value
+            .to_str()
+            .is_ok_and(|value| origins.iter().any(|origins| origins.contains(value)))
+    })
 }
 
 /// The upstream of a route, by weight.

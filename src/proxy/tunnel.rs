@@ -12,9 +12,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use http::header::Entry;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -28,11 +29,9 @@ use super::pool::Pool;
 use super::request::{Connection, Plan};
 use super::stream::{ClientTransport, PodStream};
 use crate::balance::InFlight;
+use crate::routing::WebSocketPolicy;
 use crate::websocket::handshake::Accept;
 use crate::websocket::{Outcome, Relay, RelayConfig, Traffic, TunnelGuard, TunnelInfo, relay};
-
-/// How long an ending waits for a peer at each step: to reach a frame boundary, to answer a Close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pod's side of a tunnel whose 101 is on its way to the client.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub struct Handover {
     in_flight: InFlight<Pool>,
     /// In the table from here on: whoever drains it misses no tunnel between two steps.
     record: TunnelGuard,
-    idle_timeout: Option<Duration>,
+    policy: Arc<WebSocketPolicy>,
     /// For the access log; `None` = no line is wanted.
     labels: Option<TunnelLabels>,
 }
@@ -61,6 +60,9 @@ pub async fn open(
     let headers = request.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(policy) = &plan.websocket {
+        offer(policy, headers);
+    }
     let request_id: Box<str> = text(headers, &X_REQUEST_ID).into();
     let labels = connection.proxy.access_log.is_on().then(|| TunnelLabels {
         request_id: request_id.clone(),
@@ -113,7 +115,7 @@ pub async fn open(
         pod_prefix,
         in_flight: forwarded.in_flight,
         record,
-        idle_timeout: plan.idle_timeout,
+        policy: plan.websocket.clone().unwrap_or_default(),
         labels,
     });
     Ok(Forwarded {
@@ -121,6 +123,31 @@ pub async fn open(
         connection: None,
         in_flight: InFlight::new(endpoint),
     })
+}
+
+/// Leaves of the client's subprotocols those that the policy names, in the client's order.
+fn offer(policy: &WebSocketPolicy, headers: &mut HeaderMap) {
+    let Some(names) = &policy.subprotocols else {
+        return;
+    };
+    let Entry::Occupied(offered) = headers.entry(header::SEC_WEBSOCKET_PROTOCOL) else {
+        return;
+    };
+    let allowed: Vec<&str> = offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| names.iter().any(|allowed| **allowed == **name))
+        .collect();
+    match HeaderValue::from_str(&allowed.join(", ")) {
+        Ok(allowed) if !allowed.is_empty() => {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, allowed);
+        }
+        _ => {
+            offered.remove();
+        }
+    }
 }
 
 /// Starts the relay between a client's socket, which hyper has let go of, and the pod's.
@@ -135,7 +162,7 @@ pub fn spawn_tunnel(
         pod_prefix,
         in_flight,
         record,
-        idle_timeout,
+        policy,
         labels,
     } = handover;
     let proxy = &connection.proxy;
@@ -149,10 +176,7 @@ pub fn spawn_tunnel(
             })
         }),
     };
-    let config = RelayConfig {
-        idle_timeout,
-        close_timeout: CLOSE_TIMEOUT,
-    };
+    let config = RelayConfig::from(&*policy);
     // One type for each pair of transports: a plain tunnel does not carry the size of a TLS one.
     match (client, pod) {
         (ClientTransport::Plain(client), PodStream::Plain(pod)) => {

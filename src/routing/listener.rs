@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::certificate::CertificateTable;
 use super::host::HostTable;
+use super::websocket::WebSocketPolicy;
 
 /// The stable identity of a listener. A listener whose id stays in the snapshot keeps its socket
 /// and its connections, whatever else changes.
@@ -61,7 +62,7 @@ pub struct Listener {
     /// Clocks of HTTP.
     pub timeouts: Timeouts,
     /// Policy for WebSockets.
-    pub websocket: WebSocketPolicy,
+    pub websocket: Arc<WebSocketPolicy>,
     /// Hosts served here. Listeners with equal routes share one table.
     pub hosts: Arc<HostTable>,
     /// Certificates by name (HTTPS only; empty otherwise).
@@ -86,21 +87,6 @@ impl Default for Timeouts {
             idle: Duration::from_secs(15),
             request: Some(Duration::from_secs(60)),
             connect: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Policy for WebSockets on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WebSocketPolicy {
-    /// Silence of both peers that ends a tunnel; `None` = never. Default 60 s.
-    pub idle_timeout: Option<Duration>,
-}
-
-impl Default for WebSocketPolicy {
-    fn default() -> Self {
-        Self {
-            idle_timeout: Some(Duration::from_secs(60)),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::path::PathMatch;
 use super::upstream::UpstreamId;
+use super::websocket::WebSocketOverrides;
 
 /// The object that a route comes from. Metrics and logs are labelled by it, so there are at most
 /// as many label sets as routing objects.
@@ -127,7 +128,6 @@ pub struct PolicyOverrides {
     pub request_timeout: Option<Option<Duration>>,
     /// See [`Timeouts::connect`](super::listener::Timeouts::connect).
     pub connect_timeout: Option<Duration>,
-    /// See [`WebSocketPolicy::idle_timeout`](super::listener::WebSocketPolicy::idle_timeout);
-    /// `Some(None)` = never.
-    pub websocket_idle_timeout: Option<Option<Duration>>,
+    /// Policy for WebSockets.
+    pub websocket: WebSocketOverrides,
 }

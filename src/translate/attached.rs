@@ -304,7 +304,7 @@ impl Attached {
                 protocol: spec.protocol,
                 http2: spec.http2,
                 timeouts: spec.timeouts,
-                websocket: spec.websocket,
+                websocket: Arc::clone(&spec.websocket),
                 hosts: self
                     .groups
                     .iter()

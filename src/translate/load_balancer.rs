@@ -12,6 +12,7 @@ use super::finding::{Notes, Reason};
 use super::name;
 use super::part::{Claim, Contribution, ListenerSpec, Part, Seniority};
 use super::service::{self, PortRef};
+use super::websocket::websocket;
 use crate::api::{self, GatewayDuration};
 use crate::routing::{
     Backend, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Route, RouteId, Timeouts,
@@ -176,6 +177,12 @@ impl Builder<'_, '_> {
             }
         }
         let timeouts = self.timeouts(declared.timeouts.as_ref(), &format!("{field}.timeouts"));
+        let websocket = websocket(
+            declared.websocket.as_ref(),
+            &format!("{field}.websocket"),
+            self.notes,
+        );
+        let websocket = WebSocketPolicy::default().with(&websocket);
         let mut spec = ListenerSpec {
             name: name.into(),
             port,
@@ -183,10 +190,7 @@ impl Builder<'_, '_> {
             protocol,
             http2: protocol == Protocol::Https && declared.http2.unwrap_or(true),
             timeouts,
-            websocket: WebSocketPolicy {
-                idle_timeout: websocket_idle(declared.websocket.as_ref())
-                    .unwrap_or(WebSocketPolicy::default().idle_timeout),
-            },
+            websocket: Arc::new(websocket),
             default_certificate: None,
             certificates: BTreeMap::new(),
             field,
@@ -313,7 +317,11 @@ impl Builder<'_, '_> {
                 &format!("{field}.timeouts.connect"),
                 "that of the listener",
             ),
-            websocket_idle_timeout: websocket_idle(rule.websocket.as_ref()),
+            websocket: websocket(
+                rule.websocket.as_ref(),
+                &format!("{field}.websocket"),
+                self.notes,
+            ),
         };
         for claim in self.hosts(rule, field) {
             let route = Route {
@@ -447,8 +455,4 @@ impl Builder<'_, '_> {
 /// `0s` = no limit.
 fn limit(declared: Option<GatewayDuration>) -> Option<Option<Duration>> {
     declared.map(|GatewayDuration(duration)| (!duration.is_zero()).then_some(duration))
-}
-
-fn websocket_idle(declared: Option<&api::WebSocket>) -> Option<Option<Duration>> {
-    limit(declared.and_then(|websocket| websocket.idle_timeout))
 }

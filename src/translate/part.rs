@@ -147,7 +147,7 @@ pub(super) struct ListenerSpec {
     pub(super) protocol: Protocol,
     pub(super) http2: bool,
     pub(super) timeouts: Timeouts,
-    pub(super) websocket: WebSocketPolicy,
+    pub(super) websocket: Arc<WebSocketPolicy>,
     /// For clients without a server name, and for names that nobody has.
     pub(super) default_certificate: Option<Arc<Certificate>>,
     /// By the names in the certificates, exact or `*.suffix`.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::Translator;
 use super::finding::{Finding, Reason, Severity};
+use super::websocket::in_force;
 use crate::api::{
     self, Address, Condition, ConditionStatus, Effective, Exposure, GatewayDuration,
     ListenerStatus, LoadBalancerStatus,
@@ -343,9 +344,7 @@ fn effective(listener: &Listener) -> Effective {
             request: limit(listener.timeouts.request),
             connect: Some(GatewayDuration(listener.timeouts.connect)),
         },
-        websocket: api::WebSocket {
-            idle_timeout: limit(listener.websocket.idle_timeout),
-        },
+        websocket: in_force(&listener.websocket),
     }
 }
 

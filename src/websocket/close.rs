@@ -7,8 +7,12 @@
 //! | pod gone without a Close | 1011 | – |
 //! | client broke the protocol | 1002 | 1001 |
 //! | pod broke the protocol | 1011 | 1002 |
+//! | client does not answer pings | 1001 | 1001 |
+//! | pod does not answer pings | 1011 | 1001 |
+//! | client sends a message or frame that is too big | 1009 | 1001 |
+//! | client sends too fast | 1008 | 1001 |
 //! | idle, shutdown, listener or route removed, operator | 1001 | 1001 |
-//! | drain | 1012 | 1012 |
+//! | drain, age | 1012 | 1012 |
 //!
 //! A peer that has already sent a Close is answered with the code that it sent, whatever the
 //! cause, as an endpoint would (RFC 6455 §5.5.1). A pod that dies is 1011 and not 1014 (bad
@@ -21,6 +25,10 @@ use std::fmt;
 const GOING_AWAY: u16 = 1001;
 /// "Protocol error" (RFC 6455 §7.4.1).
 const PROTOCOL_ERROR: u16 = 1002;
+/// "Policy violation" (RFC 6455 §7.4.1).
+const POLICY_VIOLATION: u16 = 1008;
+/// "Message too big" (RFC 6455 §7.4.1).
+const TOO_BIG: u16 = 1009;
 /// "Unexpected condition" (RFC 6455 §7.4.1).
 const INTERNAL_ERROR: u16 = 1011;
 /// "Service restart" (IANA registry): reconnect at once.
@@ -58,8 +66,14 @@ pub enum Cause {
     Dropped,
     /// Neither peer sent anything for the idle timeout.
     Idle,
+    /// A peer did not answer our pings in time.
+    KeepaliveTimeout,
     /// The listener that took the connection is no longer configured.
     ListenerRemoved,
+    /// It was open for as long as it may be; the client should reconnect at once.
+    MaxAge,
+    /// The client sent a message or frame larger than it may be.
+    MessageTooBig,
     /// An operator ended it.
     Operator,
     /// One of the peers sent a Close frame.
@@ -68,6 +82,8 @@ pub enum Cause {
     PodGone,
     /// A peer sent what is not WebSocket framing.
     ProtocolError,
+    /// The client sent faster than it may.
+    RateExceeded,
     /// The route that it came by is no longer configured.
     RouteRemoved,
     /// The proxy shuts down.
@@ -76,16 +92,20 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order of their numbers.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::ClientGone,
         Self::Drain,
         Self::Dropped,
         Self::Idle,
+        Self::KeepaliveTimeout,
         Self::ListenerRemoved,
+        Self::MaxAge,
+        Self::MessageTooBig,
         Self::Operator,
         Self::PeerClosed,
         Self::PodGone,
         Self::ProtocolError,
+        Self::RateExceeded,
         Self::RouteRemoved,
         Self::Shutdown,
     ];
@@ -98,11 +118,15 @@ impl Cause {
             Self::Drain => "drain",
             Self::Dropped => "dropped",
             Self::Idle => "idle",
+            Self::KeepaliveTimeout => "keepalive_timeout",
             Self::ListenerRemoved => "listener_removed",
+            Self::MaxAge => "max_age",
+            Self::MessageTooBig => "message_too_big",
             Self::Operator => "operator",
             Self::PeerClosed => "peer_closed",
             Self::PodGone => "pod_gone",
             Self::ProtocolError => "protocol_error",
+            Self::RateExceeded => "rate_exceeded",
             Self::RouteRemoved => "route_removed",
             Self::Shutdown => "shutdown",
         }
@@ -112,17 +136,23 @@ impl Cause {
     #[must_use]
     pub fn code(self, side: Side, by: By) -> u16 {
         match self {
-            Self::Drain => SERVICE_RESTART,
+            Self::Drain | Self::MaxAge => SERVICE_RESTART,
             Self::ProtocolError if by == By::from(side) => PROTOCOL_ERROR,
+            Self::MessageTooBig if side == Side::Client => TOO_BIG,
+            Self::RateExceeded if side == Side::Client => POLICY_VIOLATION,
+            Self::KeepaliveTimeout if side == Side::Client && by == By::Pod => INTERNAL_ERROR,
             Self::ProtocolError | Self::PodGone if side == Side::Client => INTERNAL_ERROR,
             Self::ClientGone
             | Self::Dropped
             | Self::Idle
+            | Self::KeepaliveTimeout
             | Self::ListenerRemoved
+            | Self::MessageTooBig
             | Self::Operator
             | Self::PeerClosed
             | Self::PodGone
             | Self::ProtocolError
+            | Self::RateExceeded
             | Self::RouteRemoved
             | Self::Shutdown => GOING_AWAY,
         }
@@ -136,11 +166,15 @@ impl Cause {
             Self::Drain => "draining, please reconnect",
             Self::Dropped => "",
             Self::Idle => "idle timeout",
+            Self::KeepaliveTimeout => "no answer to pings",
             Self::ListenerRemoved => "listener removed",
+            Self::MaxAge => "age limit, please reconnect",
+            Self::MessageTooBig => "message too big",
             Self::Operator => "closed by operator",
             Self::PeerClosed => "peer closed",
             Self::PodGone => "backend gone",
             Self::ProtocolError => "protocol error",
+            Self::RateExceeded => "too many messages",
             Self::RouteRemoved => "route removed",
             Self::Shutdown => "proxy shutting down",
         }

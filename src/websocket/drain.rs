@@ -48,7 +48,7 @@ impl TunnelTable {
                 read_next = now.checked_add(window / READS).unwrap_or(now);
             }
             if time_left.is_zero() {
-                asked += left.iter().filter(|record| record.end(cause)).count();
+                asked += left.iter().filter(|record| record.end(cause, None)).count();
                 return asked;
             }
             let each = time_left / u32::try_from(left.len().max(1)).unwrap_or(u32::MAX);
@@ -64,9 +64,33 @@ impl TunnelTable {
                     break;
                 }
                 let record = left.swap_remove(fastrand::usize(..left.len()));
-                asked += usize::from(record.end(cause));
+                asked += usize::from(record.end(cause, None));
             }
             sleep_until(now + tick).await;
         }
+    }
+
+    /// Asks for the end of these tunnels, in random order and at an even rate over `window`, with
+    /// this Close code. Returns how many were asked.
+    pub async fn end_each(
+        &self,
+        mut ids: Vec<u64>,
+        window: Duration,
+        cause: Cause,
+        code: u16,
+    ) -> usize {
+        fastrand::shuffle(&mut ids);
+        let count = ids.len().max(1);
+        let start = Instant::now();
+        let mut asked = 0;
+        for (number, id) in ids.into_iter().enumerate() {
+            let share = number as f64 / count as f64;
+            let due = start + window.mul_f64(share);
+            if due > Instant::now() {
+                sleep_until(due).await;
+            }
+            asked += usize::from(self.end_with_code(id, cause, code));
+        }
+        asked
     }
 }

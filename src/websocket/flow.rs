@@ -1,5 +1,6 @@
 //! One direction of a tunnel: what one peer says to the other, and how far that has come.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -7,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::close::Side;
 use super::frame;
+use super::gate::{Found, Gate, SizeBounds};
 use super::scanner::{Scanner, Stop, Traffic};
 
 /// One direction. Owns no buffer unless its sink is slower than its source.
@@ -23,12 +25,16 @@ pub(super) struct Flow {
     unflushed: bool,
     /// A write failed: the sink takes nothing any more.
     pub(super) sink_failed: bool,
+    /// There while frames are looked at one by one.
+    gate: Option<Box<Gate>>,
 }
 
 #[derive(Debug)]
 struct Pending {
     bytes: Vec<u8>,
     written: usize,
+    /// The sink has refused to take more, once at least.
+    blocked: bool,
 }
 
 /// How far the stream toward the sink has come. Only ever goes forward.
@@ -57,13 +63,19 @@ pub(super) struct Pumped {
     pub(super) active: bool,
     /// Bytes were read and discarded.
     pub(super) discarded: bool,
+    /// The source has sent something.
+    pub(super) received: bool,
+    /// The sink has taken what it would not take before.
+    pub(super) relieved: bool,
     /// What passed.
     pub(super) traffic: Traffic,
+    /// What the gate found.
+    pub(super) found: Found,
 }
 
 impl Flow {
     /// A flow that begins with bytes that have been read already.
-    pub(super) fn new(prefix: &[u8], traffic: &mut Traffic) -> Self {
+    pub(super) fn new(prefix: &[u8], bounds: SizeBounds, pumped: &mut Pumped) -> Self {
         let mut flow = Self {
             scanner: Scanner::new(),
             pending: None,
@@ -71,9 +83,12 @@ impl Flow {
             sink: Sink::Forwarding,
             unflushed: false,
             sink_failed: false,
+            gate: SizeBounds::default()
+                .ne(&bounds)
+                .then(|| Box::new(Gate::bounded(bounds))),
         };
-        let forward = flow.admit(prefix, traffic);
-        flow.keep(prefix.get(..forward).unwrap_or_default());
+        let forward = flow.admit(prefix, pumped);
+        flow.keep(&forward);
         flow
     }
 
@@ -92,10 +107,45 @@ impl Flow {
             Box::new(Pending {
                 bytes: Vec::with_capacity(64),
                 written: 0,
+                blocked: false,
             })
         });
         frame::close(&mut pending.bytes, code, reason, mask);
         self.sink = Sink::Closed;
+    }
+
+    /// Puts a frame of ours in at the next boundary, in place of one that still waits for it.
+    pub(super) fn insert(&mut self, frame: Vec<u8>) {
+        if self.sink != Sink::Forwarding {
+            return;
+        }
+        if !self.scanner.at_boundary() {
+            self.gate().insert = frame;
+            return;
+        }
+        match &mut self.pending {
+            Some(pending) => pending.bytes.extend_from_slice(&frame),
+            None => self.keep(&frame),
+        }
+    }
+
+    /// Swallows pongs that begin with this key, until [`Flow::stop_awaiting`].
+    pub(super) fn await_pongs(&mut self, key: [u8; 8]) {
+        self.gate().awaits = Some(key);
+    }
+
+    /// No such pong is on its way any more.
+    pub(super) fn stop_awaiting(&mut self) {
+        if let Some(gate) = &mut self.gate {
+            gate.awaits = None;
+            if gate.is_idle() {
+                self.gate = None;
+            }
+        }
+    }
+
+    fn gate(&mut self) -> &mut Gate {
+        self.gate.get_or_insert_default()
     }
 
     /// Gives up what the sink has not taken, and ends the stream.
@@ -108,12 +158,14 @@ impl Flow {
 
     /// One round: deliver what is pending, end the stream if it is complete, read once.
     ///
-    /// Returns without progress only when every side that it waits for has the task's waker.
+    /// Returns without progress only when every side that it waits for has the task's waker: the
+    /// source only if `may_read`.
     pub(super) fn pump<S, D>(
         &mut self,
         source: &mut S,
         sink: &mut D,
         buffer: &mut [u8],
+        may_read: bool,
         cx: &mut Context<'_>,
     ) -> Pumped
     where
@@ -122,7 +174,9 @@ impl Flow {
     {
         let mut pumped = Pumped::default();
         self.deliver(sink, cx, &mut pumped);
-        self.read(source, sink, buffer, cx, &mut pumped);
+        if may_read {
+            self.read(source, sink, buffer, cx, &mut pumped);
+        }
         pumped.progress |= pumped.active || pumped.discarded;
         pumped
     }
@@ -146,11 +200,15 @@ impl Flow {
             match Pin::new(&mut *sink).poll_write(cx, rest) {
                 Poll::Ready(Ok(written @ 1..)) => {
                     pending.written += written;
+                    pumped.relieved |= pending.blocked;
                     self.unflushed = true;
                     pumped.active = true;
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return self.fail(pumped),
-                Poll::Pending => return,
+                Poll::Pending => {
+                    pending.blocked = true;
+                    return;
+                }
             }
         }
         if self.sink == Sink::Finishing {
@@ -209,14 +267,15 @@ impl Flow {
                 return;
             }
         };
+        pumped.received = true;
         if discarding {
             self.discard(chunk);
             pumped.discarded = true;
             return;
         }
         pumped.active = true;
-        let forward = self.admit(chunk, &mut pumped.traffic);
-        let mut forward = chunk.get(..forward).unwrap_or_default();
+        let forward = self.admit(chunk, pumped);
+        let mut forward = &*forward;
         while !forward.is_empty() {
             match Pin::new(&mut *sink).poll_write(cx, forward) {
                 Poll::Ready(Ok(written @ 1..)) => {
@@ -224,20 +283,40 @@ impl Flow {
                     forward = forward.get(written..).unwrap_or_default();
                 }
                 Poll::Ready(Ok(0) | Err(_)) => return self.fail(pumped),
-                Poll::Pending => return self.keep(forward),
+                Poll::Pending => {
+                    self.keep(forward);
+                    if let Some(pending) = &mut self.pending {
+                        pending.blocked = true;
+                    }
+                    return;
+                }
             }
         }
         self.flush(sink, cx, pumped);
     }
 
-    /// Scans what was read, and returns how much of it goes to the sink. The rest is discarded:
-    /// what follows a Close, or the boundary at which a Close of ours goes in.
-    fn admit(&mut self, chunk: &[u8], traffic: &mut Traffic) -> usize {
+    /// Scans what was read, and returns what of it goes to the sink. The rest is discarded: what
+    /// follows a Close, or the boundary at which a Close of ours goes in.
+    fn admit<'a>(&mut self, chunk: &'a [u8], pumped: &mut Pumped) -> Cow<'a, [u8]> {
         let stop = match self.sink {
             Sink::Ending => Stop::AtBoundary,
             _ => Stop::AfterClose,
         };
-        let forward = self.scanner.scan(chunk, stop, traffic);
+        let (forward, rest) = match &mut self.gate {
+            None => {
+                let end = self.scanner.scan(chunk, stop, &mut pumped.traffic);
+                let (forward, rest) = chunk.split_at_checked(end).unwrap_or((chunk, &[]));
+                (Cow::Borrowed(forward), rest)
+            }
+            Some(gate) => {
+                let Pumped { traffic, found, .. } = pumped;
+                let passed = gate.pass(&mut self.scanner, chunk, stop, traffic, found);
+                if gate.is_idle() {
+                    self.gate = None;
+                }
+                passed
+            }
+        };
         if self.scanner.is_closed() {
             self.sink = Sink::Closed;
         } else if self.scanner.is_broken() {
@@ -246,17 +325,20 @@ impl Flow {
             } else {
                 Sink::Finishing
             };
-        } else if self.sink == Sink::Ending && self.scanner.at_boundary() {
+        } else if pumped.found.too_big || self.sink == Sink::Ending && self.scanner.at_boundary() {
             self.sink = Sink::CloseDue;
-            self.discard(chunk.get(forward..).unwrap_or_default());
+            self.discard(rest);
         }
         forward
     }
 
     /// Looks through what goes nowhere for the source's Close.
     fn discard(&mut self, chunk: &[u8]) {
-        self.scanner
-            .scan(chunk, Stop::AfterClose, &mut Traffic::default());
+        let held = self.gate.take().map(|gate| gate.into_held());
+        for bytes in [held.as_deref().unwrap_or_default(), chunk] {
+            self.scanner
+                .scan(bytes, Stop::AfterClose, &mut Traffic::default());
+        }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -264,6 +346,7 @@ impl Flow {
             self.pending = Some(Box::new(Pending {
                 bytes: bytes.to_vec(),
                 written: 0,
+                blocked: false,
             }));
         }
     }

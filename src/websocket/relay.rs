@@ -34,9 +34,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::care::Care;
 use super::close::{By, Cause, CloseCode, Ending, Side, answer};
-use super::flow::{Flow, Sink};
-use super::scanner::Traffic;
+use super::flow::{Flow, Pumped, Sink};
+use super::gate::SizeBounds;
+use super::outcome::Outcome;
+use super::relay_config::RelayConfig;
 use super::tunnel::TunnelGuard;
 
 /// Holds two TLS records; larger messages take as many reads. Shared by all tunnels of a thread.
@@ -52,45 +55,6 @@ thread_local! {
     static SHARED_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Clocks of a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RelayConfig {
-    /// Silence of both peers that ends the tunnel; `None` = never. At most 49 days.
-    pub idle_timeout: Option<Duration>,
-    /// For each step of an ending: to reach a frame boundary, and to wait for the peers' Close.
-    /// Default 5 s.
-    pub close_timeout: Duration,
-}
-
-impl Default for RelayConfig {
-    fn default() -> Self {
-        Self {
-            idle_timeout: Some(Duration::from_secs(60)),
-            close_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-/// How a tunnel went, for the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Identity in the tunnel table.
-    pub id: u64,
-    /// Why it ended.
-    pub cause: Cause,
-    /// Who began the end.
-    pub by: By,
-    /// The Close code: the peer's own where a peer closed, else the one we told; `None` where
-    /// there was none, or no boundary to put it at.
-    pub code: Option<u16>,
-    /// For how long it was open.
-    pub duration: Duration,
-    /// What the client sent.
-    pub from_client: Traffic,
-    /// What the pod sent.
-    pub from_pod: Traffic,
-}
-
 /// A tunnel on its way; see [`relay`].
 #[must_use = "a relay does nothing unless polled"]
 pub struct Relay<C, P> {
@@ -101,6 +65,8 @@ pub struct Relay<C, P> {
     /// Pod to client.
     down: Flow,
     tunnel: TunnelGuard,
+    /// Pings, age and pace, where the policy asks for any.
+    pub(super) care: Option<Box<Care>>,
     /// In milliseconds; 0 = never.
     idle_timeout: u32,
     /// In milliseconds.
@@ -151,26 +117,29 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     P: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut from_client, mut from_pod) = (Traffic::default(), Traffic::default());
-    let up = Flow::new(&client_prefix, &mut from_client);
-    let down = Flow::new(&pod_prefix, &mut from_pod);
+    let (mut from_client, mut from_pod) = (Pumped::default(), Pumped::default());
+    let up = Flow::new(&client_prefix, config.bounds(), &mut from_client);
+    let down = Flow::new(&pod_prefix, SizeBounds::default(), &mut from_pod);
     // Nothing of the buffers that the handshake was read into is kept.
     drop((client_prefix, pod_prefix));
-    tunnel.add(Side::Client, &from_client);
-    tunnel.add(Side::Pod, &from_pod);
+    tunnel.add(Side::Client, &from_client.traffic);
+    tunnel.add(Side::Pod, &from_pod.traffic);
+    let too_big = (Cause::MessageTooBig, By::Client);
+    let first = from_client.found.too_big.then_some(too_big);
     Relay {
         client,
         pod,
         up,
         down,
         tunnel,
+        care: Care::new(&config, Instant::now()),
         idle_timeout: config.idle_timeout.map_or(0, millis),
         close_timeout: millis(config.close_timeout),
         clock: Clock::Open,
         until: Instant::now(),
         sleep: None,
-        first: None,
-        ending: None,
+        first,
+        ending: first.map(|(cause, _)| cause),
         told: None,
     }
 }
@@ -185,8 +154,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.get_mut();
         if let Some(cause) = this.tunnel.requested(cx.waker()) {
-            this.first.get_or_insert((cause, By::Proxy));
-            this.ending.get_or_insert(cause);
+            this.end(cause, By::Proxy);
         }
         let mut buffer = SHARED_BUFFER.take();
         buffer.resize(BUFFER, 0);
@@ -209,10 +177,13 @@ where
             if self.clock == Clock::Done {
                 return Poll::Ready(self.outcome());
             }
-            let up = self.up.pump(&mut self.client, &mut self.pod, buffer, cx);
-            let down = self.down.pump(&mut self.pod, &mut self.client, buffer, cx);
+            let reads = self.reads_client(now);
+            let (client, pod) = (&mut self.client, &mut self.pod);
+            let up = self.up.pump(client, pod, buffer, reads, cx);
+            let down = self.down.pump(pod, client, buffer, true, cx);
             self.tunnel.add(Side::Client, &up.traffic);
             self.tunnel.add(Side::Pod, &down.traffic);
+            self.take_care(&up, &down, now);
             // What is discarded keeps nobody open, except where it shows that a peer which still
             // has to take what was said is there.
             let lingering = self.clock == Clock::Lingering;
@@ -231,6 +202,28 @@ where
 }
 
 impl<C, P> Relay<C, P> {
+    /// Begins an end of ours, unless one has begun.
+    pub(super) fn end(&mut self, cause: Cause, by: By) {
+        self.first.get_or_insert((cause, by));
+        self.ending.get_or_insert(cause);
+    }
+
+    /// Whether an end of ours has begun.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Whether nobody has begun to end it.
+    pub(super) fn is_open(&self) -> bool {
+        let is_closing = self.up.scanner.is_closed() || self.down.scanner.is_closed();
+        self.clock == Clock::Open && !self.is_ending() && !is_closing
+    }
+
+    /// Its record in the table.
+    pub(super) fn tunnel(&self) -> &TunnelGuard {
+        &self.tunnel
+    }
+
     /// Draws the conclusions from what happened. The one place that decides how a tunnel ends.
     fn settle(&mut self) {
         self.observe(Side::Client);
@@ -297,12 +290,18 @@ impl<C, P> Relay<C, P> {
             (answer(back.scanner.close_code()), "")
         } else {
             let cause = self.ending.unwrap_or(first);
-            (Some(cause.code(side, by)), cause.reason())
+            let asked = match cause {
+                Cause::Operator => self.tunnel.requested_code(),
+                _ => None,
+            };
+            let code = asked.unwrap_or_else(|| cause.code(side, by));
+            (Some(code), cause.reason())
         };
         let counts = match (first, by) {
             (Cause::ClientGone, _) => side == Side::Pod,
             (Cause::PodGone, _) => side == Side::Client,
             (Cause::ProtocolError, culprit) => culprit == side.into(),
+            (Cause::KeepaliveTimeout, dead) => dead != side.into(),
             _ => true,
         };
         if counts {
@@ -349,7 +348,8 @@ impl<C, P> Relay<C, P> {
             if self.check_deadline(now) {
                 return true;
             }
-            let Some(deadline) = self.deadline() else {
+            let deadlines = [self.silence_ends(), self.care_due()];
+            let Some(deadline) = deadlines.into_iter().flatten().min() else {
                 return false;
             };
             let sleep = self
@@ -366,14 +366,18 @@ impl<C, P> Relay<C, P> {
     }
 
     fn check_deadline(&mut self, now: Instant) -> bool {
-        let is_up = self.deadline().is_some_and(|deadline| now >= deadline);
+        if self.tend(now) {
+            return true;
+        }
+        let is_up = self.silence_ends().is_some_and(|at| now >= at);
         if is_up {
             self.time_is_up();
         }
         is_up
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    /// When the step of the tunnel's life that it is at is over, unless something happens.
+    fn silence_ends(&self) -> Option<Instant> {
         let silence = |limit| self.tunnel.last_active() + limit;
         let idle = match self.idle_timeout {
             0 => None,
@@ -447,7 +451,7 @@ impl<C, P> Relay<C, P> {
         }
     }
 
-    fn flow_toward(&mut self, side: Side) -> &mut Flow {
+    pub(super) fn flow_toward(&mut self, side: Side) -> &mut Flow {
         match side {
             Side::Client => &mut self.down,
             Side::Pod => &mut self.up,
@@ -477,6 +481,6 @@ mod tests {
     #[test]
     fn a_relay_is_small() {
         // Beside its two connections; `tests/tunnel_memory.rs` counts the rest.
-        assert!(size_of::<Relay<(), ()>>() <= 128);
+        assert!(size_of::<Relay<(), ()>>() <= 152);
     }
 }

@@ -21,10 +21,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::metrics::histogram::Histogram;
 use crate::routing::{ListenerId, RouteId};
 
 use super::close::{Cause, Ending, Side};
 use super::scanner::Traffic;
+use super::selection::Selection;
 use super::tunnel::{Record, TunnelGuard, TunnelInfo, TunnelView};
 
 /// Enough that two openings rarely meet, and that a reader holds each lock briefly.
@@ -58,6 +60,8 @@ pub(super) struct Shared {
     next_id: AtomicU64,
     open: AtomicUsize,
     empty: Notify,
+    /// Answers to our pings: of clients, of pods.
+    round_trips: [Histogram; 2],
     epoch: Instant,
     epoch_wall_clock: SystemTime,
 }
@@ -84,6 +88,7 @@ impl TunnelTable {
                 next_id: AtomicU64::new(1),
                 open: AtomicUsize::new(0),
                 empty: Notify::new(),
+                round_trips: Default::default(),
                 epoch: Instant::now(),
                 epoch_wall_clock: SystemTime::now(),
             }),
@@ -131,6 +136,14 @@ impl TunnelTable {
         views
     }
 
+    /// Every open tunnel that is selected, oldest first; as with [`TunnelTable::list`].
+    #[must_use]
+    pub fn select(&self, selection: &Selection) -> Vec<TunnelView> {
+        let mut views = self.list();
+        views.retain(|view| selection.contains(view));
+        views
+    }
+
     /// Totals by route, in no particular order. Each count never goes back from one call to the
     /// next, as long as the route is not [forgotten](Self::forget_routes).
     #[must_use]
@@ -155,6 +168,12 @@ impl TunnelTable {
             }
         }
         all.into_values().collect()
+    }
+
+    /// How long peers took to answer our pings.
+    #[must_use]
+    pub fn round_trips(&self, side: Side) -> &Histogram {
+        self.shared.round_trips(side)
     }
 
     /// How many tunnels are open, by the listener that took the client's connection.
@@ -189,14 +208,21 @@ impl TunnelTable {
     /// there was such a tunnel that nobody had asked to end before.
     pub fn end(&self, id: u64, cause: Cause) -> bool {
         let record = self.shared.shard(id).open.get(&id).cloned();
-        record.is_some_and(|record| record.end(cause))
+        record.is_some_and(|record| record.end(cause, None))
+    }
+
+    /// The same with a Close code other than the cause's own.
+    pub(super) fn end_with_code(&self, id: u64, cause: Cause, code: u16) -> bool {
+        let record = self.shared.shard(id).open.get(&id).cloned();
+        record.is_some_and(|record| record.end(cause, Some(code)))
     }
 
     /// Asks for the end of every tunnel that `select` names, all at once, and returns how many
     /// that were. To end many, see [`TunnelTable::drain`].
     pub fn end_where(&self, select: impl Fn(&TunnelInfo) -> bool, cause: Cause) -> usize {
         let records = self.records(|record| select(&record.info));
-        records.iter().filter(|record| record.end(cause)).count()
+        let asked = records.iter().filter(|record| record.end(cause, None));
+        asked.count()
     }
 
     /// Asks for the end of every tunnel, all at once, and returns how many that were.
@@ -253,6 +279,14 @@ impl Shared {
         let since = Duration::from_micros(micros);
         let at = self.epoch_wall_clock.checked_add(since);
         at.unwrap_or(self.epoch_wall_clock)
+    }
+
+    pub(super) fn round_trips(&self, side: Side) -> &Histogram {
+        let [client, pod] = &self.round_trips;
+        match side {
+            Side::Client => client,
+            Side::Pod => pod,
+        }
     }
 
     pub(super) fn close(&self, record: &Record, ending: Ending) {

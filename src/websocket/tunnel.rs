@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +49,10 @@ pub struct TunnelView {
     pub age: Duration,
     /// For how long neither peer has sent anything.
     pub silent: Duration,
+    /// How long the client took to answer our last ping; `None` = it has answered none.
+    pub client_round_trip: Option<Duration>,
+    /// The same of the pod.
+    pub pod_round_trip: Option<Duration>,
     /// What the client sent.
     pub from_client: Traffic,
     /// What the pod sent.
@@ -73,9 +77,14 @@ pub(super) struct Record {
     active: AtomicU64,
     from_client: Counters,
     from_pod: Counters,
+    /// Last round-trip times in microseconds; 0 = none.
+    client_round_trip: AtomicU32,
+    pod_round_trip: AtomicU32,
     waker: AtomicWaker,
     /// Number of the cause that somebody asked to end it for, or 0.
     requested: AtomicU8,
+    /// The Close code that goes with it, or 0 for the cause's own.
+    requested_code: AtomicU16,
     /// Taken out of the table.
     closed: AtomicBool,
 }
@@ -118,6 +127,14 @@ impl TunnelGuard {
         Cause::from_number(self.record.requested.load(Ordering::Acquire))
     }
 
+    /// The Close code that was asked for with the cause, if any.
+    pub(super) fn requested_code(&self) -> Option<u16> {
+        match self.record.requested_code.load(Ordering::Relaxed) {
+            0 => None,
+            code => Some(code),
+        }
+    }
+
     pub(super) fn add(&self, from: Side, traffic: &Traffic) {
         self.record.counters(from).add(traffic);
     }
@@ -138,6 +155,18 @@ impl TunnelGuard {
 
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.record.table.instant(self.record.opened))
+    }
+
+    /// A peer has answered a ping of ours after so long.
+    pub(super) fn round_trip(&self, side: Side, took: Duration) {
+        let micros = u32::try_from(took.as_micros()).map_or(u32::MAX, |micros| micros.max(1));
+        let record = &self.record;
+        let last = match side {
+            Side::Client => &record.client_round_trip,
+            Side::Pod => &record.pod_round_trip,
+        };
+        last.store(micros, Ordering::Relaxed);
+        record.table.round_trips(side).observe(took);
     }
 
     /// Takes the tunnel out of the table; afterwards the drop does nothing.
@@ -177,14 +206,24 @@ impl Record {
             active: AtomicU64::new(now),
             from_client: Counters::default(),
             from_pod: Counters::default(),
+            client_round_trip: AtomicU32::new(0),
+            pod_round_trip: AtomicU32::new(0),
             waker: AtomicWaker::new(),
             requested: AtomicU8::new(0),
+            requested_code: AtomicU16::new(0),
             closed: AtomicBool::new(false),
         }
     }
 
     /// Asks the relay to end the tunnel. Returns whether this was the first to ask.
-    pub(super) fn end(&self, cause: Cause) -> bool {
+    pub(super) fn end(&self, cause: Cause, code: Option<u16>) -> bool {
+        if let Some(code) = code {
+            // Before the cause, which is what the relay looks at. The first one counts.
+            let (none, relaxed) = (0, Ordering::Relaxed);
+            let _ = self
+                .requested_code
+                .compare_exchange(none, code, relaxed, relaxed);
+        }
         let first = self
             .requested
             .compare_exchange(0, cause.to_number(), Ordering::Release, Ordering::Relaxed)
@@ -208,6 +247,8 @@ impl Record {
             opened: table.wall_clock(self.opened),
             age: now.saturating_duration_since(table.instant(self.opened)),
             silent: now.saturating_duration_since(active),
+            client_round_trip: round_trip(&self.client_round_trip),
+            pod_round_trip: round_trip(&self.pod_round_trip),
             from_client: self.from_client.read(),
             from_pod: self.from_pod.read(),
             ending: Cause::from_number(self.requested.load(Ordering::Relaxed)),
@@ -219,6 +260,13 @@ impl Record {
             Side::Client => &self.from_client,
             Side::Pod => &self.from_pod,
         }
+    }
+}
+
+fn round_trip(micros: &AtomicU32) -> Option<Duration> {
+    match micros.load(Ordering::Relaxed) {
+        0 => None,
+        micros => Some(Duration::from_micros(micros.into())),
     }
 }
 

@@ -18,7 +18,7 @@ async fn limited(test: impl Future<Output = ()>) {
 }
 
 /// The body of a page that answers 200.
-async fn page(holdfast: &Holdfast, path: &str) -> String {
+pub(crate) async fn page(holdfast: &Holdfast, path: &str) -> String {
     let admin = holdfast.app.admin_address().unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let answer = raw(admin, request.as_bytes()).await;

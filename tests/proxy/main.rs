@@ -34,4 +34,5 @@ mod smoke;
 mod timeouts;
 mod tls;
 mod websocket;
+mod websocket_policy;
 mod wire;

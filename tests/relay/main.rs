@@ -3,6 +3,8 @@
 
 mod endings;
 mod hostile;
+mod keepalive;
+mod limits;
 mod schedules;
 mod strict;
 mod table;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use holdfast::routing::{
     Backend, Certificate, HostRoutes, Listener, PathKind, PolicyOverrides, Route, Snapshot,
+    WebSocketOverrides, WebSocketPolicy,
 };
 use holdfast::translate::{Translation, endpoint_finding, endpoints};
 use holdfast::world::{Delta, Object, World};
@@ -96,6 +97,13 @@ pub(crate) fn render(world: &World, translation: &Translation) -> String {
             limit(listener.websocket.idle_timeout)
         )
         .unwrap();
+        let rest = WebSocketPolicy {
+            idle_timeout: WebSocketPolicy::default().idle_timeout,
+            ..WebSocketPolicy::clone(&listener.websocket)
+        };
+        if rest != WebSocketPolicy::default() {
+            writeln!(text, "  websocket: {rest:?}").unwrap();
+        }
         certificates(&mut text, listener, &names);
         match shown.iter().find(|other| other.hosts == listener.hosts) {
             Some(other) => writeln!(text, "  routes: as {}", other.id.name).unwrap(),
@@ -172,17 +180,24 @@ fn line(route: &Route) -> String {
     let PolicyOverrides {
         request_timeout,
         connect_timeout,
-        websocket_idle_timeout,
-    } = route.overrides;
+        websocket,
+    } = &route.overrides;
     let mut overrides = String::new();
-    if let Some(request) = request_timeout {
+    if let Some(request) = *request_timeout {
         write!(overrides, " request={}", limit(request)).unwrap();
     }
     if let Some(connect) = connect_timeout {
         write!(overrides, " connect={connect:?}").unwrap();
     }
-    if let Some(idle) = websocket_idle_timeout {
+    if let Some(idle) = websocket.idle_timeout {
         write!(overrides, " websocket-idle={}", limit(idle)).unwrap();
+    }
+    let rest = WebSocketOverrides {
+        idle_timeout: None,
+        ..websocket.clone()
+    };
+    if rest != WebSocketOverrides::default() {
+        write!(overrides, " websocket={rest:?}").unwrap();
     }
     format!(
         "{path} -> {}{overrides} [{}]",

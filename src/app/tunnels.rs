@@ -1,0 +1,228 @@
+//! The tunnel table as operators see it: listed, filtered, and ended on demand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Query;
+use crate::api::GatewayDuration;
+use crate::proxy::Proxy;
+use crate::websocket::{Cause, Pod, Selection, Traffic, TunnelView};
+
+/// The longest over which an operator may spread the closes.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The page `/tunnels`: those that the query selects, sorted, as many as it wants.
+///
+/// # Errors
+/// A query that cannot be read.
+pub(super) fn list(proxy: &Proxy, query: &Query) -> Result<Value, String> {
+    let mut query = query.clone();
+    let limit: usize = number(&mut query, "limit")?.unwrap_or(usize::MAX);
+    let sort = query.remove("sort").unwrap_or_default();
+    let selection = selection(&mut query)?;
+    nothing_else(&query)?;
+    let mut views = proxy.tunnels.select(&selection);
+    let total = views.len();
+    match &*sort {
+        // The table gives them by age.
+        "" | "age" => {}
+        "silent" => views.sort_by_key(|view| std::cmp::Reverse(view.silent)),
+        "bytes" => views
+            .sort_by_key(|view| std::cmp::Reverse(view.from_client.bytes + view.from_pod.bytes)),
+        "messages" => views.sort_by_key(|view| {
+            std::cmp::Reverse(messages(&view.from_client) + messages(&view.from_pod))
+        }),
+        "rate" => views.sort_by_key(|view| std::cmp::Reverse(view.bytes_per_second())),
+        other => {
+            return Err(format!(
+                "sort={other}: one of age, silent, bytes, messages, rate is expected"
+            ));
+        }
+    }
+    views.truncate(limit);
+    let tunnels: Vec<Value> = views.iter().map(tunnel).collect();
+    Ok(json!({ "selected": total, "tunnels": tunnels }))
+}
+
+/// The action `/tunnels/close`: ends what the query selects, spread over a time.
+///
+/// # Errors
+/// A query that cannot be read, or that selects without naming anything.
+pub(super) fn close(
+    proxy: &Arc<Proxy>,
+    runtime: &Handle,
+    stop: &CancellationToken,
+    query: &Query,
+) -> Result<Value, String> {
+    let mut query = query.clone();
+    let over = match query.remove("over") {
+        None => Duration::ZERO,
+        Some(text) => duration("over", &text)?,
+    };
+    if over > LONGEST {
+        return Err("over: 24h at most".to_owned());
+    }
+    let is_dry = flag(&mut query, "dryRun")?;
+    let all = flag(&mut query, "all")?;
+    let code = match query.remove("code").as_deref() {
+        None | Some("1001") => 1001,
+        Some("1008") => 1008,
+        Some("1012") => 1012,
+        Some("1013") => 1013,
+        Some(other) => {
+            return Err(format!(
+                "code={other}: one of 1001 (going away), 1008 (policy), 1012 (reconnect now), 1013 \
+                 (try again later) is expected"
+            ));
+        }
+    };
+    let selection = selection(&mut query)?;
+    nothing_else(&query)?;
+    if selection == Selection::default() && !all {
+        return Err("name what to close, or say all=true".to_owned());
+    }
+    let views = proxy.tunnels.select(&selection);
+    let mut by_pod: BTreeMap<String, usize> = BTreeMap::new();
+    for view in &views {
+        *by_pod.entry(view.info.endpoint.to_string()).or_default() += 1;
+    }
+    let selected = views.len();
+    if !is_dry {
+        tracing::info!(selected, code, ?over, "an operator closes WebSockets");
+        let ids = views.into_iter().map(|view| view.id).collect();
+        let tunnels = proxy.tunnels.clone();
+        let stop = stop.clone();
+        runtime.spawn(async move {
+            let ending = tunnels.end_each(ids, over, Cause::Operator, code);
+            stop.run_until_cancelled(ending).await;
+        });
+    }
+    Ok(json!({
+        "selected": selected,
+        "byPod": by_pod,
+        "dryRun": is_dry,
+        "over": GatewayDuration(over).to_string(),
+        "code": code,
+    }))
+}
+
+fn selection(query: &mut Query) -> Result<Selection, String> {
+    let mut ids = Vec::new();
+    for id in query.remove("id").unwrap_or_default().split(',') {
+        if !id.is_empty() {
+            let id = id.parse();
+            ids.push(id.map_err(|_| "id: numbers with commas between them are expected")?);
+        }
+    }
+    let mut long = |name: &str| match query.remove(name) {
+        None => Ok(Duration::ZERO),
+        Some(text) => duration(name, &text),
+    };
+    let (older_than, silent_for) = (long("olderThan")?, long("silentFor")?);
+    let client = query.remove("client");
+    let client = client
+        .map(|text| {
+            text.parse()
+                .map_err(|_| "client: an IP address is expected")
+        })
+        .transpose()?;
+    let pod = query.remove("pod");
+    let pod = pod
+        .map(|text| {
+            let port = text.parse().map(Pod::Port);
+            port.or_else(|_| text.parse().map(Pod::Address))
+                .map_err(|_| "pod: an IP address is expected, or one with a port")
+        })
+        .transpose()?;
+    Ok(Selection {
+        ids,
+        route: query.remove("route"),
+        listener: query.remove("listener"),
+        pod,
+        client,
+        older_than,
+        silent_for,
+        faster_than: number(query, "fasterThan")?.unwrap_or_default(),
+    })
+}
+
+fn nothing_else(query: &Query) -> Result<(), String> {
+    match query.keys().next() {
+        None => Ok(()),
+        Some(name) => Err(format!("{name}: there is no such parameter")),
+    }
+}
+
+fn duration(name: &str, text: &str) -> Result<Duration, String> {
+    let duration: Result<GatewayDuration, _> = text.parse();
+    duration
+        .map(|GatewayDuration(duration)| duration)
+        .map_err(|error| format!("{name}={text}: {error}"))
+}
+
+fn number<T: std::str::FromStr>(query: &mut Query, name: &str) -> Result<Option<T>, String> {
+    let text = query.remove(name);
+    text.map(|text| {
+        text.parse()
+            .map_err(|_| format!("{name}={text}: a number is expected"))
+    })
+    .transpose()
+}
+
+fn flag(query: &mut Query, name: &str) -> Result<bool, String> {
+    match query.remove(name).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true" | "") => Ok(true),
+        Some(other) => Err(format!("{name}={other}: true or false is expected")),
+    }
+}
+
+fn messages(traffic: &Traffic) -> u64 {
+    traffic.text + traffic.binary
+}
+
+fn tunnel(view: &TunnelView) -> Value {
+    let TunnelView {
+        id,
+        info,
+        opened,
+        age,
+        silent,
+        client_round_trip,
+        pod_round_trip,
+        from_client,
+        from_pod,
+        ending,
+    } = view;
+    let opened = jiff::Timestamp::try_from(*opened).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let traffic = |traffic: &Traffic| {
+        json!({
+            "bytes": traffic.bytes,
+            "messages": messages(traffic),
+            "pings": traffic.pings,
+            "pongs": traffic.pongs,
+        })
+    };
+    json!({
+        "id": id,
+        "client": info.client,
+        "listener": info.listener.to_string(),
+        "route": info.route.to_string(),
+        "upstream": info.upstream.to_string(),
+        "endpoint": info.endpoint,
+        "requestId": info.request_id,
+        "opened": opened,
+        "ageSeconds": age.as_secs_f64(),
+        "silentSeconds": silent.as_secs_f64(),
+        "clientRoundTripSeconds": client_round_trip.map(|took| took.as_secs_f64()),
+        "podRoundTripSeconds": pod_round_trip.map(|took| took.as_secs_f64()),
+        "fromClient": traffic(from_client),
+        "fromPod": traffic(from_pod),
+        "ending": ending.map(|cause| cause.as_str()),
+    })
+}
