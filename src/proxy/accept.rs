@@ -92,6 +92,8 @@ fn start(
     stream: TcpStream,
     client: std::net::SocketAddr,
 ) {
+    // IPv4 clients of a socket for both are shown as what they are.
+    let client = std::net::SocketAddr::new(client.ip().to_canonical(), client.port());
     if let Some(accepted) = accepted(proxy, owner) {
         proxy.tasks.spawn(accepted.serve(stream, client));
         return;

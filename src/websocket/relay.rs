@@ -205,7 +205,8 @@ impl<C, P> Relay<C, P> {
     /// Begins an end of ours, unless one has begun.
     pub(super) fn end(&mut self, cause: Cause, by: By) {
         self.first.get_or_insert((cause, by));
-        self.ending.get_or_insert(cause);
+        let ending = *self.ending.get_or_insert(cause);
+        self.tunnel.ends(ending);
     }
 
     /// Whether an end of ours has begun.
@@ -400,8 +401,8 @@ impl<C, P> Relay<C, P> {
     fn time_is_up(&mut self) {
         match self.clock {
             Clock::Open => {
-                let (cause, _) = *self.first.get_or_insert((Cause::Idle, By::Proxy));
-                self.ending = Some(cause);
+                let (cause, by) = *self.first.get_or_insert((Cause::Idle, By::Proxy));
+                self.end(cause, by);
             }
             Clock::Lingering => {
                 let gone = if self.up.sink_failed {
@@ -409,8 +410,8 @@ impl<C, P> Relay<C, P> {
                 } else {
                     (Cause::ClientGone, By::Client)
                 };
-                let (cause, _) = *self.first.get_or_insert(gone);
-                self.ending = Some(cause);
+                let (cause, by) = *self.first.get_or_insert(gone);
+                self.end(cause, by);
             }
             Clock::Closing => {
                 self.up.cut();

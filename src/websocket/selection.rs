@@ -52,7 +52,7 @@ impl Selection {
             && (self.ids.is_empty() || self.ids.contains(&view.id))
             && self
                 .client
-                .is_none_or(|client| info.client.ip().to_canonical() == client.to_canonical())
+                .is_none_or(|client| info.client.ip() == client.to_canonical())
             && (self.faster_than == 0 || view.bytes_per_second() >= self.faster_than)
             && self
                 .route

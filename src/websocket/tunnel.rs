@@ -127,6 +127,11 @@ impl TunnelGuard {
         Cause::from_number(self.record.requested.load(Ordering::Acquire))
     }
 
+    /// For whoever looks at the table: an end of ours has begun.
+    pub(super) fn ends(&self, cause: Cause) {
+        self.record.end(cause, None);
+    }
+
     /// The Close code that was asked for with the cause, if any.
     pub(super) fn requested_code(&self) -> Option<u16> {
         match self.record.requested_code.load(Ordering::Relaxed) {
