@@ -10,6 +10,7 @@ mod ingress_classes;
 mod ingress_hosts;
 mod ingress_tls;
 mod ingress_updates;
+mod keepalive;
 mod owned_services;
 mod refusals;
 mod starts;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::shared("load_balancer_deletion", 60, owned_services::deletion),
         Scenario::shared("load_balancer_exposure_host", 90, exposure_host::there_and_back),
         Scenario::shared("load_balancer_refusals", 90, refusals::refused),
+        Scenario::shared("keepalive_finds_a_dead_client", 60, keepalive::finds_a_dead_client),
         Scenario::shared("broken_objects_beside_good_ones", 120, broken_objects::beside_good_ones),
         Scenario::shared("examples", 120, examples::each_is_used),
         Scenario::bare("install_without_helm", 120, without_helm::install),
