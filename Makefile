@@ -25,6 +25,10 @@ test: test-deps ## Install what the tests need, then run all tests
 test-deps: ## Install what the tests need: Debian packages and Helm
 	scripts/install-test-deps.sh
 
+.PHONY: conformance
+conformance: test-deps ## Run Autobahn's cases for WebSockets through the proxy
+	scripts/conformance.sh
+
 .PHONY: lint
 lint: cargo-deny ## Check format, lints, licences and dependencies
 	cargo fmt --all --check

@@ -11,12 +11,16 @@ needed=(
     pkg-config=pkg-config
     openssl=openssl
     chromium=chromium
+    python3=python3
 )
 
 missing=()
 for entry in "${needed[@]}"; do
     command -v "${entry%%=*}" >/dev/null 2>&1 || missing+=("${entry#*=}")
 done
+
+# For the conformance suite's runner. Debian's python3 makes no virtual environments by itself.
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
