@@ -126,6 +126,7 @@ impl Translator {
                     recorded: None,
                     protocol: *protocol,
                     http2: *protocol == Protocol::Https,
+                    http1_only: Arc::default(),
                     timeouts: Timeouts::default(),
                     websocket: WebSocketPolicy::default(),
                     default_certificate: None,

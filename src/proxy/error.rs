@@ -60,6 +60,11 @@ pub enum Reason {
     WebSocketHandshake,
     /// A WebSocket version other than 13 (RFC 6455 §4.4).
     WebSocketVersion,
+    /// An extended CONNECT to something other than `websocket` (RFC 8441 §4).
+    ProtocolUnknown,
+    /// A request over HTTP/2 for a host that is served over HTTP/1.1 alone, on a connection that was
+    /// opened for another host (RFC 9110 §15.5.20).
+    Misdirected,
     /// No route for the host.
     NoHost,
     /// No route for the path.
@@ -119,7 +124,8 @@ impl ProxyError {
             | Reason::TransferEncoding
             | Reason::ClientBody
             | Reason::WebSocketHandshake => StatusCode::BAD_REQUEST,
-            Reason::MethodRefused => StatusCode::NOT_IMPLEMENTED,
+            Reason::MethodRefused | Reason::ProtocolUnknown => StatusCode::NOT_IMPLEMENTED,
+            Reason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Reason::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Reason::NoHost | Reason::NoPath => StatusCode::NOT_FOUND,
             Reason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -150,6 +156,8 @@ impl Reason {
             Self::TransferEncoding => "transfer_encoding_refused",
             Self::WebSocketHandshake => "websocket_handshake_invalid",
             Self::WebSocketVersion => "websocket_version",
+            Self::ProtocolUnknown => "protocol_unknown",
+            Self::Misdirected => "misdirected",
             Self::NoHost => "no_route_for_host",
             Self::NoPath => "no_route_for_path",
             Self::Backend(unavailable) => unavailable.as_str(),
@@ -176,6 +184,8 @@ impl Reason {
             | Self::TransferEncoding
             | Self::WebSocketHandshake
             | Self::WebSocketVersion
+            | Self::ProtocolUnknown
+            | Self::Misdirected
             | Self::ClientTimeout
             | Self::ClientBody => Side::Client,
             Self::NoHost | Self::NoPath | Self::Backend(_) | Self::NoBackend => Side::Config,

@@ -14,8 +14,8 @@ use super::part::{Claim, Contribution, ListenerSpec, Part, Seniority};
 use super::service::{self, PortRef};
 use crate::api::{self, GatewayDuration};
 use crate::routing::{
-    Backend, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Route, RouteId, Timeouts,
-    Unavailable, WebSocketPolicy,
+    Backend, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Route, RouteId, ServerNames,
+    Timeouts, Unavailable, WebSocketPolicy,
 };
 use crate::world::{Kind, LoadBalancer, ObjectKey, ObjectName};
 
@@ -163,6 +163,7 @@ impl Builder<'_, '_> {
             for (set, setting) in [
                 (declared.tls.is_some(), "tls"),
                 (declared.http2.is_some(), "http2"),
+                (!declared.http1_only.is_empty(), "http1Only"),
             ] {
                 if set {
                     self.invalid(
@@ -182,6 +183,10 @@ impl Builder<'_, '_> {
             recorded: self.recorded(name),
             protocol,
             http2: protocol == Protocol::Https && declared.http2.unwrap_or(true),
+            http1_only: match protocol {
+                Protocol::Http => Arc::default(),
+                Protocol::Https => self.http1_only(&declared.http1_only, &field),
+            },
             timeouts,
             websocket: WebSocketPolicy {
                 idle_timeout: websocket_idle(declared.websocket.as_ref())
@@ -202,6 +207,30 @@ impl Builder<'_, '_> {
             }
         }
         Some(spec)
+    }
+
+    fn http1_only(&mut self, declared: &[String], field: &str) -> Arc<ServerNames> {
+        let mut names = ServerNames::default();
+        for (index, text) in declared.iter().enumerate() {
+            let why = match name::host(text) {
+                Ok(Claim::Exact(name)) => {
+                    names.insert_exact(name);
+                    continue;
+                }
+                Ok(Claim::Wildcard(suffix)) => {
+                    names.insert_wildcard(suffix);
+                    continue;
+                }
+                Ok(_) => "the host is empty",
+                Err(why) => why,
+            };
+            self.notes.error(
+                Reason::HostInvalid,
+                format!("{field}.http1Only[{index}]"),
+                format!("{why}; this host is left out"),
+            );
+        }
+        names.into()
     }
 
     fn recorded(&self, listener: &str) -> Option<u16> {
