@@ -22,6 +22,7 @@ mod handshakes;
 mod harness;
 mod http2;
 mod http2_client;
+mod http2_pressure;
 mod http2_websocket;
 mod listeners;
 mod log;
