@@ -38,6 +38,8 @@ pub struct Metrics {
     pub malformed_requests: AtomicU64,
     /// Requests whose head did not come in time.
     pub head_timeouts: AtomicU64,
+    /// HTTP/2 connections that we ended, as their client reset WebSockets in a loop.
+    pub reset_floods: AtomicU64,
     /// Errors of `accept` that concern the whole process.
     pub accept_errors: AtomicU64,
     /// From a WebSocket request to the 101 of its pod, in seconds.
@@ -65,6 +67,7 @@ impl Default for Metrics {
             tls_failures: AtomicU64::new(0),
             malformed_requests: AtomicU64::new(0),
             head_timeouts: AtomicU64::new(0),
+            reset_floods: AtomicU64::new(0),
             accept_errors: AtomicU64::new(0),
             websocket_handshakes: Histogram::default(),
             publishes: Histogram::default(),

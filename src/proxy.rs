@@ -16,6 +16,7 @@ pub mod connection;
 pub mod error;
 pub mod forward;
 pub mod headers;
+pub mod http2_stream;
 pub mod listeners;
 pub mod pool;
 pub mod request;

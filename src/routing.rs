@@ -16,6 +16,7 @@ pub mod listener;
 pub mod names;
 pub mod path;
 pub mod route;
+pub mod server_names;
 pub mod snapshot;
 pub mod upstream;
 pub mod websocket;
@@ -25,6 +26,7 @@ pub use host::{HostRoutes, HostTable, Match};
 pub use listener::{Listener, ListenerId, Protocol, Timeouts};
 pub use path::{PathKind, PathMatch};
 pub use route::{Backend, Origin, PolicyOverrides, Route, RouteId, Unavailable};
+pub use server_names::ServerNames;
 pub use snapshot::Snapshot;
 pub use upstream::{Endpoint, EndpointSet, EndpointState, PodProtocol, UpstreamId};
 pub use websocket::{

@@ -125,6 +125,7 @@ impl Translator {
                     recorded: None,
                     protocol: *protocol,
                     http2: *protocol == Protocol::Https,
+                    http1_only: Arc::default(),
                     timeouts: Timeouts::default(),
                     websocket: Arc::default(),
                     default_certificate: None,

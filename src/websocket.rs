@@ -16,6 +16,7 @@
 //! to report why a tunnel ended.
 
 pub mod close;
+pub mod extended_connect;
 pub mod frame;
 pub mod handshake;
 pub mod scanner;

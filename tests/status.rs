@@ -28,6 +28,7 @@ spec:
   - name: https
     port: 443
     protocol: HTTPS
+    http1Only: [legacy.example, '*.old.example']
     tls: {certificateRefs: [{name: cert}]}
   rules:
   - backends: [{service: {name: chat, port: 80}}]
@@ -295,6 +296,9 @@ fn a_whole_load_balancer_says_so() {
             "websocket": {"idleTimeout": "0s"},
         })
     );
+    let effective = https.effective.as_ref().unwrap();
+    assert!(effective.http2);
+    assert_eq!(effective.http1_only, ["legacy.example", "*.old.example"]);
 }
 
 #[test]

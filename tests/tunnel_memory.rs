@@ -109,6 +109,7 @@ async fn an_idle_tunnel_stays_within_its_budget_before_and_after_a_message() {
         }),
         endpoint: "10.0.0.1:80".parse().unwrap(),
         client: "192.0.2.1:40000".parse().unwrap(),
+        http_version: http::Version::HTTP_11,
         request_id: None,
     };
     let table = TunnelTable::new();

@@ -83,6 +83,7 @@ fn world(size: usize) -> World {
         port,
         protocol,
         http2: None,
+        http1_only: Vec::new(),
         timeouts: None,
         websocket: None,
         tls: None,

@@ -88,6 +88,10 @@ pub enum Exposure {
         "rule": "self.protocol == 'HTTPS' || !has(self.http2)",
         "message": "http2 is negotiated over TLS and so is for listeners with protocol HTTPS; remove it or change the protocol",
     },
+    {
+        "rule": "self.protocol == 'HTTPS' || !has(self.http1Only)",
+        "message": "http1Only is about what is negotiated over TLS and so is for listeners with protocol HTTPS; remove it or change the protocol",
+    },
 ]))]
 pub struct Listener {
     /// Name, unique in this load balancer; rules refer to it.
@@ -104,6 +108,20 @@ pub struct Listener {
     /// Offer HTTP/2 to clients by ALPN. Only with protocol `HTTPS`; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http2: Option<bool>,
+    /// Host names, exact or `*.` and a suffix (one label exactly), that HTTP/2 is not offered for:
+    /// for applications whose clients must have a connection of their own. Only with protocol
+    /// `HTTPS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 253),
+            regex(
+                pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+            )
+        )
+    )]
+    pub http1_only: Vec<String>,
     /// Clocks of HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,

@@ -145,6 +145,10 @@ pub struct Effective {
     pub protocol: Protocol,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+    /// Host names that it is not offered for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 255)))]
+    pub http1_only: Vec<String>,
     /// Clocks of HTTP.
     pub timeouts: Timeouts,
     /// Policy for WebSockets.

@@ -150,6 +150,11 @@ impl Exposition {
                 read(&metrics.head_timeouts),
             ),
             (
+                "http2_reset_floods",
+                "HTTP/2 connections ended because their client reset WebSockets in a loop",
+                read(&metrics.reset_floods),
+            ),
+            (
                 "accept_errors",
                 "Errors of accept that concern the process, such as too few file descriptors",
                 read(&metrics.accept_errors),
@@ -170,18 +175,23 @@ impl Exposition {
         let totals = by_origin(self.proxy.tunnels.totals());
         let mut family = encoder.encode_descriptor(
             "tunnels_open",
-            "Open WebSockets",
+            "Open WebSockets, by what the client speaks",
             None,
             MetricType::Gauge,
         )?;
         for (origin, total) in &totals {
-            family
-                .encode_family(&origin_labels(Some(origin)))?
-                .encode_gauge(&i64::try_from(total.open).unwrap_or(i64::MAX))?;
+            for (labels, count) in total.by_protocol(origin, total.open, total.open_http2) {
+                family
+                    .encode_family(&labels)?
+                    .encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
+            }
         }
-        let mut family = counter(encoder, "tunnels_opened", "WebSockets opened")?;
+        let help = "WebSockets opened, by what the client speaks";
+        let mut family = counter(encoder, "tunnels_opened", help)?;
         for (origin, total) in &totals {
-            add(&mut family, &origin_labels(Some(origin)), total.opened)?;
+            for (labels, count) in total.by_protocol(origin, total.opened, total.opened_http2) {
+                add(&mut family, &labels, count)?;
+            }
         }
         let mut family = counter(
             encoder,
@@ -297,9 +307,30 @@ impl Exposition {
 struct OriginTotals {
     open: u64,
     opened: u64,
+    open_http2: u64,
+    opened_http2: u64,
     from_client: Traffic,
     from_pod: Traffic,
     endings: BTreeMap<crate::websocket::Ending, u64>,
+}
+
+impl OriginTotals {
+    /// A count and its part that is HTTP/2, as label sets.
+    fn by_protocol<'a>(
+        &self,
+        origin: &'a Origin,
+        all: u64,
+        http2: u64,
+    ) -> Vec<(Labels<'a, 4>, u64)> {
+        let [kind, namespace, name] = origin_labels(Some(origin));
+        let labels = |protocol| [kind, namespace, name, ("protocol", protocol)];
+        let mut counts = vec![(labels("HTTP/1.1"), all - http2)];
+        // Most objects never see one: no series for them.
+        if self.opened_http2 > 0 {
+            counts.push((labels("HTTP/2"), http2));
+        }
+        counts
+    }
 }
 
 fn by_origin(routes: Vec<RouteTotals>) -> BTreeMap<Arc<Origin>, OriginTotals> {
@@ -308,6 +339,8 @@ fn by_origin(routes: Vec<RouteTotals>) -> BTreeMap<Arc<Origin>, OriginTotals> {
         let total = totals.entry(Arc::clone(&route.route.origin)).or_default();
         total.open += route.open;
         total.opened += route.opened;
+        total.open_http2 += route.open_http2;
+        total.opened_http2 += route.opened_http2;
         total.from_client += route.from_client;
         total.from_pod += route.from_pod;
         for (ending, count) in route.endings {

@@ -211,6 +211,7 @@ fn tunnel(view: &TunnelView) -> Value {
     json!({
         "id": id,
         "client": info.client,
+        "protocol": info.protocol(),
         "listener": info.listener.to_string(),
         "route": info.route.to_string(),
         "upstream": info.upstream.to_string(),

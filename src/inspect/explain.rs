@@ -247,10 +247,12 @@ impl Explanation {
                 listener.id,
                 listener.port,
                 policy::protocol(listener.protocol),
-                if listener.http2 {
-                    ", HTTP/2 offered"
-                } else {
+                if !listener.http2 {
                     ""
+                } else if listener.http1_only.contains(&request.host) {
+                    ", HTTP/1.1 alone for this host"
+                } else {
+                    ", HTTP/2 offered"
                 }
             ),
         );

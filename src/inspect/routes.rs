@@ -132,6 +132,7 @@ fn listener_json(listener: &Listener, endpoints: &impl Fn(&UpstreamId) -> Endpoi
         "targetPort": listener.target_port,
         "protocol": policy::protocol(listener.protocol),
         "http2": listener.http2,
+        "http1Only": listener.http1_only.declared(),
         "timeouts": {
             "idle": GatewayDuration(listener.timeouts.idle).to_string(),
             "request": policy::limit_field(listener.timeouts.request),

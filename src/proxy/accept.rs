@@ -12,6 +12,7 @@ use super::Proxy;
 use super::connection::{Accepted, Drain};
 use crate::metrics::count;
 use crate::routing::{ListenerId, Protocol};
+use crate::tls::server::Offer;
 
 /// Longest pause after an error of the whole process.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -116,8 +117,17 @@ fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<Accepted> {
     let listener = snapshot.listeners.get(&*owner.id)?;
     let tls = match listener.protocol {
         Protocol::Http => None,
-        Protocol::Https if listener.http2 => Some(Arc::clone(&owner.tls.with_http2)),
-        Protocol::Https => Some(Arc::clone(&owner.tls.http1_only)),
+        Protocol::Https if listener.http2 => Some(Offer {
+            config: Arc::clone(&owner.tls.with_http2),
+            except: (!listener.http1_only.is_empty()).then(|| {
+                let names = Arc::clone(&listener.http1_only);
+                (names, Arc::clone(&owner.tls.http1_only))
+            }),
+        }),
+        Protocol::Https => Some(Offer {
+            config: Arc::clone(&owner.tls.http1_only),
+            except: None,
+        }),
     };
     Some(Accepted {
         proxy: Arc::clone(proxy),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::access_log::RequestRecord;
-use super::clock::ConnectionClock;
+use super::clock::{ConnectionClock, InUse};
 use super::headers::{prepare_trailers, remove_hop_by_hop};
 use super::pool::{PodConnection, Pool};
 use crate::balance::InFlight;
@@ -59,8 +59,7 @@ pub struct PodBody {
 /// Keeps a request "in flight" on its connection until its answer is over, and then writes its
 /// line in the access log.
 pub struct Serving {
-    /// The client connection's clock.
-    pub clock: Arc<ConnectionClock>,
+    in_use: InUse,
     /// The line to write, if access logs are wanted.
     pub record: Option<RequestRecord>,
 }
@@ -91,9 +90,11 @@ impl fmt::Debug for Serving {
 impl Serving {
     /// Starts to serve a request.
     #[must_use]
-    pub fn new(clock: Arc<ConnectionClock>, record: Option<RequestRecord>) -> Self {
-        clock.request_began();
-        Self { clock, record }
+    pub fn new(clock: &Arc<ConnectionClock>, record: Option<RequestRecord>) -> Self {
+        Self {
+            in_use: clock.in_use(),
+            record,
+        }
     }
 
     fn sent(&mut self, bytes: usize) {
@@ -105,7 +106,6 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.clock.request_ended();
         if let Some(mut record) = self.record.take() {
             // The client left before there was an answer; nginx's number for it.
             if record.entry.status == 0 {
@@ -301,9 +301,10 @@ impl PodBody {
     }
 
     fn set_on_its_way(&mut self, on_its_way: bool) {
-        if self.on_its_way != on_its_way && self.serving.clock.watches_answers() {
+        let clock = self.serving.in_use.clock();
+        if self.on_its_way != on_its_way && clock.watches_answers() {
             self.on_its_way = on_its_way;
-            self.serving.clock.answer_on_its_way(on_its_way);
+            clock.answer_on_its_way(on_its_way);
         }
     }
 

@@ -8,6 +8,7 @@
 //! Activity stores a time; one timer per connection looks at the times only when it fires, and is
 //! set anew for the earliest deadline that could then be due.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,11 @@ use tokio::time::Instant;
 
 /// No time.
 const NEVER: u64 = u64::MAX;
+/// WebSockets over HTTP/2 that a client may reset at once, each of which has cost a connection to a
+/// pod; and how long it takes, in milliseconds, until it may reset another. A browser that dies
+/// resets as many as a connection has streams.
+const MAX_RESETS: u64 = 256;
+const RESET_COST: u64 = 1000;
 
 /// For how long a slow or silent client is borne with, whatever its listener says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,25 @@ pub struct ConnectionClock {
     /// Parts of answers that the client has no room for. HTTP/2 has windows of its own, so that
     /// the socket does not say.
     answers: Waits,
+    /// WebSockets that are streams of the connection.
+    tunnels: AtomicU32,
+    resets: Resets,
+}
+
+/// Counts a request as in flight until it is dropped.
+#[derive(Debug)]
+pub struct InUse(Arc<ConnectionClock>);
+
+/// Counts a WebSocket that is a stream of its connection, until it is dropped.
+#[derive(Debug)]
+pub struct OpenTunnel(InUse);
+
+/// How often the client has reset what it had asked for, as a time: each reset moves it on by
+/// [`RESET_COST`], and a client that gets too far ahead of the clock is flooding us.
+#[derive(Debug, Default)]
+struct Resets {
+    paid_until: AtomicU64,
+    flooded: AtomicBool,
 }
 
 /// Things that only the client can move, and since when none of them has.
@@ -94,7 +119,40 @@ impl ConnectionClock {
             blocked_since: AtomicU64::new(NEVER),
             bodies: Waits::default(),
             answers: Waits::default(),
+            tunnels: AtomicU32::new(0),
+            resets: Resets::default(),
         }
+    }
+
+    /// Something is being served, until the guard is dropped: the connection is not idle.
+    #[must_use]
+    pub fn in_use(self: &Arc<Self>) -> InUse {
+        self.request_began();
+        InUse(Arc::clone(self))
+    }
+
+    /// A WebSocket is a stream of the connection, until the guard is dropped.
+    #[must_use]
+    pub fn tunnel_opened(self: &Arc<Self>) -> OpenTunnel {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        OpenTunnel(self.in_use())
+    }
+
+    /// The client has reset a WebSocket, or the request for one.
+    pub fn websocket_reset(&self) {
+        let now = self.now();
+        let paid = self.resets.paid_until.load(Ordering::Relaxed).max(now) + RESET_COST;
+        // A reset that is lost between the two lines costs the client nothing.
+        self.resets.paid_until.store(paid, Ordering::Relaxed);
+        if paid > now + MAX_RESETS * RESET_COST {
+            self.resets.flooded.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client resets more than it may.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        self.resets.flooded.load(Ordering::Relaxed)
     }
 
     /// Bytes came from the client.
@@ -127,13 +185,13 @@ impl ConnectionClock {
     }
 
     /// A request's head is complete.
-    pub fn request_began(&self) {
+    fn request_began(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(NEVER, Ordering::Relaxed);
     }
 
     /// A request's answer is complete, or will never be.
-    pub fn request_ended(&self) {
+    fn request_ended(&self) {
         self.idle_since.store(self.now(), Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -205,7 +263,10 @@ impl ConnectionClock {
         if due(self.blocked_since.load(Ordering::Relaxed), stall) {
             return Verdict::Stalled;
         }
-        if self.is_in_flight() {
+        if self.tunnels.load(Ordering::Relaxed) > 0 {
+            // The connection has nothing of its own to be late with, and a download that a browser
+            // has paused must not cut the WebSockets beside it. They have clocks of their own.
+        } else if self.is_in_flight() {
             let body = due(self.bodies.since(), stall);
             if due(self.answers.since(), stall) || body {
                 return Verdict::Stalled;
@@ -225,6 +286,33 @@ impl ConnectionClock {
 
     fn now(&self) -> u64 {
         millis(self.origin.elapsed())
+    }
+}
+
+impl OpenTunnel {
+    /// See [`ConnectionClock::websocket_reset`].
+    pub fn was_reset(&self) {
+        self.0.0.websocket_reset();
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl InUse {
+    /// The connection's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<ConnectionClock> {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.request_ended();
     }
 }
 
@@ -328,5 +416,46 @@ mod tests {
         assert_eq!(after(&clock, second).await, Verdict::Stalled);
         clock.write_blocked(false);
         assert!(matches!(clock.verdict(IDLE), Verdict::LookAgain(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_use_is_not_idle() {
+        let clock = Arc::new(ConnectionClock::new(true, Deadlines::default()));
+        let (one, other) = (clock.in_use(), clock.in_use());
+        let hour = Duration::from_secs(3600);
+        assert!(matches!(after(&clock, hour).await, Verdict::LookAgain(_)));
+        drop(one);
+        assert!(matches!(after(&clock, hour).await, Verdict::LookAgain(_)));
+        drop(other);
+        assert!(matches!(clock.verdict(IDLE), Verdict::LookAgain(_)));
+        assert_eq!(after(&clock, IDLE).await, Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_not_judged_beside_a_tunnel() {
+        let clock = Arc::new(ConnectionClock::new(true, Deadlines::default()));
+        let _request = clock.in_use();
+        let tunnel = clock.tunnel_opened();
+        clock.answer_on_its_way(true);
+        let hour = Duration::from_secs(3600);
+        assert!(matches!(after(&clock, hour).await, Verdict::LookAgain(_)));
+        drop(tunnel);
+        assert_eq!(clock.verdict(IDLE), Verdict::Stalled);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_are_many_only_if_they_come_fast() {
+        let clock = ConnectionClock::new(true, Deadlines::default());
+        for _ in 0..1000 {
+            clock.websocket_reset();
+            tokio::time::advance(Duration::from_millis(RESET_COST)).await;
+        }
+        assert!(!clock.is_flooded());
+        for _ in 0..MAX_RESETS {
+            clock.websocket_reset();
+        }
+        assert!(!clock.is_flooded());
+        clock.websocket_reset();
+        assert!(clock.is_flooded());
     }
 }

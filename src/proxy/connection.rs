@@ -16,17 +16,17 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Proxy;
 use super::clock::{ConnectionClock, Verdict};
 use super::headers::{Hop, new_request_id};
+use super::http2_stream::StreamTasks;
 use super::request::Connection;
 use super::stream::{ClientStream, ClientTransport};
 use super::tunnel::spawn_tunnel;
 use crate::metrics::count;
 use crate::routing::{ListenerId, Protocol};
-use crate::tls::server::{accept, chose_http2};
+use crate::tls::server::{Offer, accept, chose_http2};
 
 /// For last words: to a client that has said nothing for too long, and for those that HTTP/2 clients
 /// may still have to say when they hear that the connection ends.
@@ -37,6 +37,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 64 * 1024;
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 128;
+/// Bytes that a client may send on one stream before they are read. The window of the connection
+/// is that of all its streams: pods that do not read must not hold up the other streams.
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// Streams that a client may reset before we have looked at them (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
 /// Resets that a client may provoke from us before the connection ends (CVE-2025-8671).
@@ -64,7 +67,7 @@ pub struct Accepted {
     /// Between requests.
     pub idle: Duration,
     /// For HTTPS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Offer>,
     /// Set when the listener is to let its connections go.
     pub drain: Arc<Drain>,
 }
@@ -99,7 +102,7 @@ impl Accepted {
         let deadlines = self.proxy.deadlines;
         let (transport, is_http2) = match &self.tls {
             None => (ClientTransport::Plain(tcp), false),
-            Some(config) => match accept(Arc::clone(config), tcp, deadlines.tls_handshake).await {
+            Some(offer) => match accept(offer, tcp, deadlines.tls_handshake).await {
                 Ok(stream) => {
                     let http2 = chose_http2(&stream);
                     (ClientTransport::Tls(Box::new(stream)), http2)
@@ -167,8 +170,13 @@ impl Accepted {
                 // how it ends.
                 if let Some(handover) = connection.take_handover() {
                     let parts = served.into_parts();
-                    let client = parts.io.into_inner().transport;
-                    spawn_tunnel(&connection, handover, client, parts.read_buf);
+                    let (proxy, read) = (&connection.proxy, parts.read_buf);
+                    match parts.io.into_inner().transport {
+                        ClientTransport::Plain(client) => {
+                            spawn_tunnel(proxy, handover, client, read);
+                        }
+                        ClientTransport::Tls(client) => spawn_tunnel(proxy, handover, client, read),
+                    }
                 } else if connection.clock.has_unread_body()
                     || result.as_ref().is_err_and(hyper::Error::is_parse)
                 {
@@ -200,7 +208,7 @@ impl Accepted {
     }
 
     async fn serve_http2(self, stream: ClientStream, connection: Arc<Connection>) {
-        let tasks = Tasks(self.proxy.tasks.clone());
+        let tasks = StreamTasks::new(self.proxy.tasks.clone());
         let service = {
             let connection = Arc::clone(&connection);
             service_fn(move |request| {
@@ -215,18 +223,27 @@ impl Accepted {
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
             .max_header_list_size(MAX_HEAD as u32)
             .max_send_buf_size(64 * 1024)
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(1024 * 1024)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(MAX_STREAMS * STREAM_WINDOW)
+            // RFC 8441 §3.
+            .enable_connect_protocol()
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         let mut graceful = false;
         let end = drive(&self, &connection, GOODBYE, |cx, drain| {
-            if drain && !graceful {
+            let flooded = connection.clock.is_flooded();
+            if (drain || flooded) && !graceful {
                 graceful = true;
                 Pin::new(&mut served).graceful_shutdown();
             }
-            Pin::new(&mut served).poll(cx)
+            let poll = Pin::new(&mut served).poll(cx);
+            // GOAWAY has gone out, if the client takes anything at all.
+            if flooded && poll.is_pending() {
+                count(&self.proxy.metrics.reset_floods);
+                return Poll::Ready(Ok(()));
+            }
+            poll
         })
         .await;
         if let End::Served(Err(error)) = end {
@@ -328,17 +345,4 @@ async fn linger(mut stream: ClientStream) {
         while stream.read(&mut nowhere).await.is_ok_and(|read| read > 0) {}
     };
     drop(tokio::time::timeout(LINGER, rest).await);
-}
-
-/// Runs the streams of HTTP/2 connections under the proxy's tracker.
-#[derive(Clone)]
-struct Tasks(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future<Output: Send + 'static> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
-    }
 }

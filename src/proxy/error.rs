@@ -62,6 +62,11 @@ pub enum Reason {
     WebSocketVersion,
     /// The origin of a handshake is not among those that may open WebSockets (RFC 6455 §10.2).
     WebSocketOrigin,
+    /// An extended CONNECT to something other than `websocket` (RFC 8441 §4).
+    ProtocolUnknown,
+    /// A request over HTTP/2 for a host that is served over HTTP/1.1 alone, on a connection that was
+    /// opened for another host (RFC 9110 §15.5.20).
+    Misdirected,
     /// No route for the host.
     NoHost,
     /// No route for the path.
@@ -121,7 +126,8 @@ impl ProxyError {
             | Reason::TransferEncoding
             | Reason::ClientBody
             | Reason::WebSocketHandshake => StatusCode::BAD_REQUEST,
-            Reason::MethodRefused => StatusCode::NOT_IMPLEMENTED,
+            Reason::MethodRefused | Reason::ProtocolUnknown => StatusCode::NOT_IMPLEMENTED,
+            Reason::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Reason::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Reason::WebSocketOrigin => StatusCode::FORBIDDEN,
             Reason::NoHost | Reason::NoPath => StatusCode::NOT_FOUND,
@@ -154,6 +160,8 @@ impl Reason {
             Self::WebSocketHandshake => "websocket_handshake_invalid",
             Self::WebSocketVersion => "websocket_version",
             Self::WebSocketOrigin => "websocket_origin_refused",
+            Self::ProtocolUnknown => "protocol_unknown",
+            Self::Misdirected => "misdirected",
             Self::NoHost => "no_route_for_host",
             Self::NoPath => "no_route_for_path",
             Self::Backend(unavailable) => unavailable.as_str(),
@@ -181,6 +189,8 @@ impl Reason {
             | Self::WebSocketHandshake
             | Self::WebSocketVersion
             | Self::WebSocketOrigin
+            | Self::ProtocolUnknown
+            | Self::Misdirected
             | Self::ClientTimeout
             | Self::ClientBody => Side::Client,
             Self::NoHost | Self::NoPath | Self::Backend(_) | Self::NoBackend => Side::Config,

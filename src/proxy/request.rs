@@ -5,6 +5,9 @@
 //!   │        │         │        │          └─ WebSocket ─▶ 101, tunnel
 //!   └────────┴─────────┴────────┴─▶ an error of ours: status, reason, request id
 //! ```
+//!
+//! A WebSocket over HTTP/2 is asked for by an extended CONNECT, which becomes a GET first
+//! (`websocket::extended_connect`) and then goes the same way; its 101 becomes a 200.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +18,7 @@ use http::header::Entry;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, request};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 
 use super::Proxy;
 use super::access_log::RequestEntry;
@@ -23,6 +27,7 @@ use super::clock::ConnectionClock;
 use super::error::{ProxyError, Reason};
 use super::forward::{Attempts, Forwarded, forward};
 use super::headers::{Hop, prepare_request, prepare_response, request_id};
+use super::http2_stream::PendingStream;
 use super::pool::Pool;
 use super::respond::respond;
 use super::target::Target;
@@ -30,6 +35,7 @@ use super::tunnel::{Handover, open};
 use crate::balance::Upstream;
 use crate::metrics::RouteCounters;
 use crate::routing::{ListenerId, Match, PodProtocol, Route, WebSocketOverrides, WebSocketPolicy};
+use crate::websocket::extended_connect::{to_success, to_upgrade};
 use crate::websocket::handshake::{InvalidHandshake, Upgrade};
 
 /// What all requests of a client connection share.
@@ -69,22 +75,28 @@ pub struct Plan {
 
 impl Connection {
     /// Serves one request. Every request has an answer: one of a pod, or one of ours.
-    pub async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+    pub async fn serve(self: Arc<Self>, mut request: Request<Incoming>) -> Response<ResponseBody> {
         let version = request.version();
         let id = request_id(request.headers());
         let record = self.proxy.access_log.request(|| self.entry(&request, &id));
-        let mut serving = Serving::new(Arc::clone(&self.clock), record);
+        let mut serving = Serving::new(&self.clock, record);
 
-        let (parts, body) = request.into_parts();
+        let is_extended = request.extensions().get::<Protocol>().is_some();
+        let stream = is_extended.then(|| PendingStream::of(&mut request));
+        let unanswered = is_extended.then(|| Unanswered::new(&self.clock));
+        let (mut parts, body) = request.into_parts();
         if version == Version::HTTP_10 {
             self.close_delimited.store(true, Ordering::Relaxed);
         }
         let body = RequestBody::new(body, &self.clock);
-        let plan = self.plan(&parts);
+        let plan = self.plan(&mut parts);
         let (plan, upgrade) = match plan {
             Ok(planned) => planned,
             Err(error) => {
                 self.proxy.refused(error);
+                if let Some(unanswered) = unanswered {
+                    unanswered.answered();
+                }
                 return respond(error, &id, version, serving);
             }
         };
@@ -99,11 +111,14 @@ impl Connection {
             }
             Upgrade::WebSocket(accept) => {
                 let request = self.pod_request(parts, RequestBody::Empty, &id);
-                Box::pin(open(&self, &plan, request, &accept)).await
+                Box::pin(open(&self, &plan, request, &accept, stream)).await
             }
         };
+        if let Some(unanswered) = unanswered {
+            unanswered.answered();
+        }
         match result {
-            Ok(answer) => answer_of(answer, &plan, serving),
+            Ok(answer) => answer_of(answer, &plan, version, serving),
             Err(error) => {
                 self.proxy.refused(error);
                 plan.counters.answered(error.status().as_u16());
@@ -113,18 +128,24 @@ impl Connection {
     }
 
     /// Everything that is decided before the first wait.
-    fn plan(&self, head: &request::Parts) -> Result<(Plan, Upgrade), ProxyError> {
+    fn plan(&self, head: &mut request::Parts) -> Result<(Plan, Upgrade), ProxyError> {
         let refuse = ProxyError::new;
+        let connect = match head.extensions.remove::<Protocol>() {
+            Some(protocol) => {
+                let key = fastrand::u128(..).to_ne_bytes();
+                Some(to_upgrade(protocol.as_str(), head, key).map_err(invalid)?)
+            }
+            None => None,
+        };
         let target =
             Target::parse(&head.method, &head.uri, head.version, &head.headers).map_err(refuse)?;
         check_transfer_encoding(&head.headers).map_err(refuse)?;
-        let upgrade =
-            Upgrade::requested(&head.method, head.version, &head.headers).map_err(|invalid| {
-                refuse(match invalid {
-                    InvalidHandshake::Malformed => Reason::WebSocketHandshake,
-                    InvalidHandshake::Version => Reason::WebSocketVersion,
-                })
-            })?;
+        let upgrade = match connect {
+            Some(accept) => Upgrade::WebSocket(accept),
+            None => {
+                Upgrade::requested(&head.method, head.version, &head.headers).map_err(invalid)?
+            }
+        };
 
         let snapshot = self.proxy.snapshot.load();
         let listener = snapshot
@@ -137,6 +158,13 @@ impl Connection {
                 listeners.find(|listener| self.hop.is_to(listener.protocol, listener.target_port))
             })
             .ok_or(refuse(Reason::NoHost))?;
+        // Clients may use a connection for every host that its certificate is good for (RFC 9113
+        // §9.1.1), and are told here that for this one they need another.
+        let host = target.host.as_deref();
+        if head.version == Version::HTTP_2 && host.is_some_and(|h| listener.http1_only.contains(h))
+        {
+            return Err(refuse(Reason::Misdirected));
+        }
         let route = match listener.hosts.find(target.host.as_deref(), &target.path) {
             Match::Route(route) => route,
             Match::NoHost => return Err(refuse(Reason::NoHost)),
@@ -314,14 +342,52 @@ impl Connection {
     }
 }
 
+/// A WebSocket over HTTP/2 that has been asked for. Dropped, it has been reset by its client.
+struct Unanswered(Option<Arc<ConnectionClock>>);
+
+impl Unanswered {
+    fn new(clock: &Arc<ConnectionClock>) -> Self {
+        Self(Some(Arc::clone(clock)))
+    }
+
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(clock) = &self.0 {
+            clock.websocket_reset();
+        }
+    }
+}
+
+fn invalid(handshake: InvalidHandshake) -> ProxyError {
+    ProxyError::new(match handshake {
+        InvalidHandshake::Malformed => Reason::WebSocketHandshake,
+        InvalidHandshake::Version => Reason::WebSocketVersion,
+        InvalidHandshake::Protocol => Reason::ProtocolUnknown,
+    })
+}
+
 /// The answer of a pod as the client gets it.
-fn answer_of(forwarded: Forwarded, plan: &Plan, mut serving: Serving) -> Response<ResponseBody> {
+fn answer_of(
+    forwarded: Forwarded,
+    plan: &Plan,
+    version: Version,
+    mut serving: Serving,
+) -> Response<ResponseBody> {
     let Forwarded {
         response,
         connection,
         in_flight,
     } = forwarded;
     let (mut parts, body) = response.into_parts();
+    let is_stream = connection.is_none() && version == Version::HTTP_2;
+    if is_stream {
+        parts.status = StatusCode::OK;
+    }
     let status = parts.status;
     plan.counters.answered(status.as_u16());
     if let Some(record) = &mut serving.record {
@@ -335,12 +401,13 @@ fn answer_of(forwarded: Forwarded, plan: &Plan, mut serving: Serving) -> Respons
         // A tunnel: its line in the log is written when it ends.
         None => {
             serving.record = None;
-            parts
-                .headers
-                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            parts
-                .headers
-                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            let fields = &mut parts.headers;
+            if is_stream {
+                to_success(fields);
+            } else {
+                fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            }
             ResponseBody::empty()
         }
     };

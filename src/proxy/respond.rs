@@ -1,7 +1,7 @@
 //! Answers of our own.
 
 use http::header::{self, HeaderValue};
-use http::{Response, Version};
+use http::{Response, StatusCode, Version};
 
 use super::body::{ResponseBody, Serving};
 use super::error::{ProxyError, Reason, Side};
@@ -16,7 +16,11 @@ pub fn respond(
     version: Version,
     mut serving: Serving,
 ) -> Response<ResponseBody> {
-    let status = error.status();
+    let status = match error.reason {
+        // 426 says `Upgrade`, which HTTP/2 does not have (RFC 9110 §15.5.22).
+        Reason::WebSocketVersion if version >= Version::HTTP_2 => StatusCode::BAD_REQUEST,
+        _ => error.status(),
+    };
     if let Some(record) = &mut serving.record {
         record.entry.status = status.as_u16();
         record.entry.error = Some(error.reason.as_str());
@@ -39,7 +43,7 @@ pub fn respond(
     // The answer depends on a moment's state; nobody may keep it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.clone());
-    if status == http::StatusCode::SERVICE_UNAVAILABLE {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
         // Jittered, so that clients that were refused together do not come back together (P5).
         headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
     }

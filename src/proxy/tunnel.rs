@@ -3,10 +3,12 @@
 //! ```text
 //! request ─▶ pod answers 101 ─▶ handover waits in the connection ─▶ 101 to the client
 //!                                        hyper lets go of the socket ─▶ relay, in a task of its own
+//! CONNECT ─▶ pod answers 101 ─▶ 200 to the client ─▶ the stream is the socket ─▶ relay, the same
 //! ```
 //!
 //! The task of the client's connection ends then, and with it hyper's buffers: what is left of a
-//! tunnel is two sockets, a relay and its record in the table.
+//! tunnel is two sockets, a relay and its record in the table. Over HTTP/2 the connection goes on,
+//! for as long as any of its tunnels does.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,22 +18,26 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::Entry;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Proxy;
 use super::access_log::{TunnelEntry, TunnelLabels};
 use super::body::RequestBody;
+use super::clock::OpenTunnel;
 use super::error::{ProxyError, Reason};
 use super::forward::{Attempts, Forwarded, forward};
 use super::headers::X_REQUEST_ID;
+use super::http2_stream::PendingStream;
 use super::pool::Pool;
 use super::request::{Connection, Plan};
-use super::stream::{ClientTransport, PodStream};
+use super::stream::PodStream;
 use crate::balance::InFlight;
 use crate::routing::WebSocketPolicy;
 use crate::websocket::handshake::Accept;
-use crate::websocket::{Outcome, Relay, RelayConfig, Traffic, TunnelGuard, TunnelInfo, relay};
+use crate::websocket::{
+    Cause, Outcome, Relay, RelayConfig, Traffic, TunnelGuard, TunnelInfo, relay,
+};
 
 /// The pod's side of a tunnel whose 101 is on its way to the client.
 #[derive(Debug)]
@@ -44,9 +50,12 @@ pub struct Handover {
     policy: Arc<WebSocketPolicy>,
     /// For the access log; `None` = no line is wanted.
     labels: Option<TunnelLabels>,
+    /// Over HTTP/2: the connection that the tunnel is a stream of.
+    http2: Option<OpenTunnel>,
 }
 
-/// Opens a WebSocket to a pod. An answer other than 101 is an ordinary one.
+/// Opens a WebSocket to a pod. An answer other than 101 is an ordinary one. `stream` is the
+/// client's over HTTP/2; without one its socket is waited for in its connection.
 ///
 /// # Errors
 /// As with any request, and where a 101 does not complete the handshake (RFC 6455 §4.1).
@@ -55,6 +64,7 @@ pub async fn open(
     plan: &Plan,
     mut request: Request<RequestBody>,
     accept: &Accept,
+    stream: Option<PendingStream>,
 ) -> Result<Forwarded, ProxyError> {
     let began = Instant::now();
     let headers = request.headers_mut();
@@ -75,10 +85,13 @@ pub async fn open(
             forward(&connection.proxy, plan, request, Attempts::Fresh),
         )
         .await?;
-    if forwarded.response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(forwarded);
-    }
     let refused = ProxyError::new(Reason::PodUpgrade);
+    match forwarded.response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {}
+        // An answer to a GET; over HTTP/2 the client would read it as success (RFC 8441 §5).
+        status if status.is_success() && stream.is_some() => return Err(refused),
+        _ => return Ok(forwarded),
+    }
     let mut pod = forwarded.connection.ok_or(refused)?;
     if !accept.completes(forwarded.response.headers()) {
         return Err(refused);
@@ -108,16 +121,33 @@ pub async fn open(
         upstream: Arc::clone(&plan.upstream.id),
         endpoint: endpoint.address,
         client: connection.hop.client,
+        http_version: match stream {
+            None => Version::HTTP_11,
+            Some(_) => Version::HTTP_2,
+        },
         request_id: Some(request_id),
     });
-    connection.hand_over(Handover {
+    let handover = Handover {
         pod,
         pod_prefix,
         in_flight: forwarded.in_flight,
         record,
         policy: plan.websocket.clone().unwrap_or_default(),
         labels,
-    });
+        http2: stream.is_some().then(|| connection.clock.tunnel_opened()),
+    };
+    match stream {
+        None => connection.hand_over(handover),
+        Some(stream) => {
+            let proxy = Arc::clone(&connection.proxy);
+            // Even where the client has reset its stream meanwhile: the pod has a WebSocket, and
+            // is told how it ends.
+            connection.proxy.tasks.spawn(async move {
+                let client = stream.open().await;
+                spawn_tunnel(&proxy, handover, client, Bytes::new());
+            });
+        }
+    }
     Ok(Forwarded {
         response: forwarded.response,
         connection: None,
@@ -151,12 +181,10 @@ fn offer(policy: &WebSocketPolicy, headers: &mut HeaderMap) {
 }
 
 /// Starts the relay between a client's socket, which hyper has let go of, and the pod's.
-pub fn spawn_tunnel(
-    connection: &Connection,
-    handover: Handover,
-    client: ClientTransport,
-    client_prefix: Bytes,
-) {
+pub fn spawn_tunnel<C>(proxy: &Arc<Proxy>, handover: Handover, client: C, client_prefix: Bytes)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Handover {
         pod,
         pod_prefix,
@@ -164,8 +192,8 @@ pub fn spawn_tunnel(
         record,
         policy,
         labels,
+        http2,
     } = handover;
-    let proxy = &connection.proxy;
     let end = End {
         _in_flight: in_flight,
         line: labels.map(|labels| {
@@ -175,37 +203,18 @@ pub fn spawn_tunnel(
                 labels,
             })
         }),
+        http2,
     };
     let config = RelayConfig::from(&*policy);
     // One type for each pair of transports: a plain tunnel does not carry the size of a TLS one.
-    match (client, pod) {
-        (ClientTransport::Plain(client), PodStream::Plain(pod)) => {
-            spawn(
-                proxy,
-                relay(client, client_prefix, pod, pod_prefix, record, config),
-                end,
-            );
+    match pod {
+        PodStream::Plain(pod) => {
+            let relay = relay(client, client_prefix, pod, pod_prefix, record, config);
+            spawn(proxy, relay, end);
         }
-        (ClientTransport::Tls(client), PodStream::Plain(pod)) => {
-            spawn(
-                proxy,
-                relay(client, client_prefix, pod, pod_prefix, record, config),
-                end,
-            );
-        }
-        (ClientTransport::Plain(client), PodStream::Tls(pod)) => {
-            spawn(
-                proxy,
-                relay(client, client_prefix, pod, pod_prefix, record, config),
-                end,
-            );
-        }
-        (ClientTransport::Tls(client), PodStream::Tls(pod)) => {
-            spawn(
-                proxy,
-                relay(client, client_prefix, pod, pod_prefix, record, config),
-                end,
-            );
+        PodStream::Tls(pod) => {
+            let relay = relay(client, client_prefix, pod, pod_prefix, record, config);
+            spawn(proxy, relay, end);
         }
     }
 }
@@ -228,6 +237,7 @@ struct Tunnel<C, P> {
 struct End {
     _in_flight: InFlight<Pool>,
     line: Option<Box<Line>>,
+    http2: Option<OpenTunnel>,
 }
 
 struct Line {
@@ -249,6 +259,11 @@ where
             if let Some(line) = this.end.line.take() {
                 line.write(&outcome);
             }
+            if outcome.cause == Cause::ClientGone
+                && let Some(connection) = &this.end.http2
+            {
+                connection.was_reset();
+            }
         })
     }
 }
@@ -264,6 +279,7 @@ impl Line {
             time: SystemTime::now() - outcome.duration,
             duration: outcome.duration,
             client: info.client,
+            protocol: info.protocol(),
             listener: info.listener,
             labels,
             route: info.route,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::certificate::CertificateTable;
 use super::host::HostTable;
+use super::server_names::ServerNames;
 use super::websocket::WebSocketPolicy;
 
 /// The stable identity of a listener. A listener whose id stays in the snapshot keeps its socket
@@ -59,6 +60,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// Whether HTTP/2 is offered by ALPN (HTTPS only).
     pub http2: bool,
+    /// Names that are served over HTTP/1.1 alone, whatever `http2` says.
+    pub http1_only: Arc<ServerNames>,
     /// Clocks of HTTP.
     pub timeouts: Timeouts,
     /// Policy for WebSockets.

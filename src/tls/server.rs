@@ -7,13 +7,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::{
+    Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+};
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
-use crate::routing::{Certificate, ListenerId, Snapshot};
+use crate::routing::{Certificate, ListenerId, ServerNames, Snapshot};
 
 /// ALPN names (RFC 7301).
 const ALPN_HTTP1: &[u8] = b"http/1.1";
@@ -92,19 +94,59 @@ impl ServerTls {
     }
 }
 
+/// What a listener offers in a handshake.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// To every client.
+    pub config: Arc<ServerConfig>,
+    /// But this to clients that ask for one of these names.
+    pub except: Option<(Arc<ServerNames>, Arc<ServerConfig>)>,
+}
+
+impl Offer {
+    fn to(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let excepted = self
+            .except
+            .as_ref()
+            .filter(|(names, _)| asked_for(hello).is_some_and(|name| names.contains(&name)));
+        Arc::clone(excepted.map_or(&self.config, |(_, config)| config))
+    }
+}
+
 /// The handshake with a client, under a deadline.
 ///
 /// # Errors
 /// See [`HandshakeError`].
 pub async fn accept(
-    config: Arc<ServerConfig>,
+    offer: &Offer,
     stream: TcpStream,
     deadline: Duration,
 ) -> Result<TlsStream<TcpStream>, HandshakeError> {
-    match tokio::time::timeout(deadline, TlsAcceptor::from(config).accept(stream)).await {
+    let handshake = async {
+        if offer.except.is_none() {
+            let config = Arc::clone(&offer.config);
+            return TlsAcceptor::from(config).accept(stream).await;
+        }
+        // Boxed, so that listeners without exceptions do not carry its size.
+        Box::pin(async {
+            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let config = offer.to(&start.client_hello());
+            start.into_stream(config).await
+        })
+        .await
+    };
+    match tokio::time::timeout(deadline, handshake).await {
         Ok(accepted) => Ok(accepted?),
         Err(_) => Err(HandshakeError::Timeout),
     }
+}
+
+/// The server name of a client, if it says one. rustls has checked that it is a DNS name; case
+/// is the client's.
+fn asked_for(hello: &ClientHello<'_>) -> Option<String> {
+    hello
+        .server_name()
+        .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
 }
 
 /// Whether the client has chosen HTTP/2 by ALPN.
@@ -133,10 +175,7 @@ impl fmt::Debug for SniResolver {
 
 impl ResolvesServerCert for SniResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // rustls has checked that the name is a DNS name; case is the client's.
-        let name = hello
-            .server_name()
-            .map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+        let name = asked_for(&hello);
         let snapshot = self.snapshot.load();
         let certificate = snapshot
             .listeners

@@ -303,6 +303,7 @@ impl Attached {
                 target_port: *target_port,
                 protocol: spec.protocol,
                 http2: spec.http2,
+                http1_only: Arc::clone(&spec.http1_only),
                 timeouts: spec.timeouts,
                 websocket: Arc::clone(&spec.websocket),
                 hosts: self

@@ -15,8 +15,8 @@ use super::service::{self, PortRef};
 use super::websocket::websocket;
 use crate::api::{self, GatewayDuration};
 use crate::routing::{
-    Backend, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Route, RouteId, Timeouts,
-    Unavailable, WebSocketPolicy,
+    Backend, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Route, RouteId, ServerNames,
+    Timeouts, Unavailable, WebSocketPolicy,
 };
 use crate::world::{Kind, LoadBalancer, ObjectKey, ObjectName};
 
@@ -164,6 +164,7 @@ impl Builder<'_, '_> {
             for (set, setting) in [
                 (declared.tls.is_some(), "tls"),
                 (declared.http2.is_some(), "http2"),
+                (!declared.http1_only.is_empty(), "http1Only"),
             ] {
                 if set {
                     self.invalid(
@@ -189,6 +190,10 @@ impl Builder<'_, '_> {
             recorded: self.recorded(name),
             protocol,
             http2: protocol == Protocol::Https && declared.http2.unwrap_or(true),
+            http1_only: match protocol {
+                Protocol::Http => Arc::default(),
+                Protocol::Https => self.http1_only(&declared.http1_only, &field),
+            },
             timeouts,
             websocket: Arc::new(websocket),
             default_certificate: None,
@@ -206,6 +211,30 @@ impl Builder<'_, '_> {
             }
         }
         Some(spec)
+    }
+
+    fn http1_only(&mut self, declared: &[String], field: &str) -> Arc<ServerNames> {
+        let mut names = ServerNames::default();
+        for (index, text) in declared.iter().enumerate() {
+            let why = match name::host(text) {
+                Ok(Claim::Exact(name)) => {
+                    names.insert_exact(name);
+                    continue;
+                }
+                Ok(Claim::Wildcard(suffix)) => {
+                    names.insert_wildcard(suffix);
+                    continue;
+                }
+                Ok(_) => "the host is empty",
+                Err(why) => why,
+            };
+            self.notes.error(
+                Reason::HostInvalid,
+                format!("{field}.http1Only[{index}]"),
+                format!("{why}; this host is left out"),
+            );
+        }
+        names.into()
     }
 
     fn recorded(&self, listener: &str) -> Option<u16> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::finding::Finding;
 use super::sorted::{SortedMap, SortedSet};
 use crate::api::Exposure;
-use crate::routing::{Certificate, Protocol, Route, Timeouts, WebSocketPolicy};
+use crate::routing::{Certificate, Protocol, Route, ServerNames, Timeouts, WebSocketPolicy};
 use crate::world::{Kind, Metadata, ObjectKey, ObjectName};
 
 /// An object's part of the translation: a pure function of the object and of what it names.
@@ -146,6 +146,7 @@ pub(super) struct ListenerSpec {
     pub(super) recorded: Option<u16>,
     pub(super) protocol: Protocol,
     pub(super) http2: bool,
+    pub(super) http1_only: Arc<ServerNames>,
     pub(super) timeouts: Timeouts,
     pub(super) websocket: Arc<WebSocketPolicy>,
     /// For clients without a server name, and for names that nobody has.

@@ -339,6 +339,7 @@ fn effective(listener: &Listener) -> Effective {
             Protocol::Https => api::Protocol::Https,
         },
         http2: listener.http2,
+        http1_only: listener.http1_only.declared(),
         timeouts: api::Timeouts {
             idle: Some(GatewayDuration(listener.timeouts.idle)),
             request: limit(listener.timeouts.request),

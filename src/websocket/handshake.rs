@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Base64 of 16 bytes.
-const KEY_LENGTH: usize = 24;
+pub(super) const KEY_LENGTH: usize = 24;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum InvalidHandshake {
     Malformed,
     /// A version other than 13.
     Version,
+    /// Over HTTP/2, a `:protocol` other than `websocket`.
+    Protocol,
 }
 
 impl Upgrade {
@@ -75,7 +77,7 @@ impl Upgrade {
 }
 
 impl Accept {
-    fn of(key: &HeaderValue) -> Self {
+    pub(super) fn of(key: &HeaderValue) -> Self {
         let mut input = Vec::with_capacity(KEY_LENGTH + GUID.len());
         input.extend_from_slice(key.as_bytes());
         input.extend_from_slice(GUID);
@@ -107,7 +109,10 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// The value of a field that occurs once.
-fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a HeaderValue> {
+pub(super) fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &header::HeaderName,
+) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }

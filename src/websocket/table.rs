@@ -47,6 +47,10 @@ pub struct RouteTotals {
     pub open: u64,
     /// Tunnels opened ever.
     pub opened: u64,
+    /// Of those open now, how many are streams of HTTP/2 connections.
+    pub open_http2: u64,
+    /// The same of those opened ever.
+    pub opened_http2: u64,
     /// What clients sent.
     pub from_client: Traffic,
     /// What pods sent.
@@ -101,11 +105,14 @@ impl TunnelTable {
         let shared = &self.shared;
         let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         let route = Arc::clone(&info.route);
+        let http2 = u64::from(info.is_http2());
         let now = shared.micros(Instant::now());
         let record = Arc::new(Record::new(id, info, Arc::clone(shared), now));
         shared.open.fetch_add(1, Ordering::AcqRel);
         let mut shard = shared.shard(id);
-        shard.totals(&route).opened += 1;
+        let totals = shard.totals(&route);
+        totals.opened += 1;
+        totals.opened_http2 += http2;
         shard.open.insert(id, Arc::clone(&record));
         TunnelGuard::new(record)
     }
@@ -162,6 +169,7 @@ impl TunnelTable {
             for record in shard.open.values() {
                 if let Some(sum) = all.get_mut(&record.info.route) {
                     sum.open += 1;
+                    sum.open_http2 += u64::from(record.info.is_http2());
                     sum.from_client += record.traffic(Side::Client);
                     sum.from_pod += record.traffic(Side::Pod);
                 }
@@ -322,6 +330,8 @@ impl Shard {
                 route: Arc::clone(route),
                 open: 0,
                 opened: 0,
+                open_http2: 0,
+                opened_http2: 0,
                 from_client: Traffic::default(),
                 from_pod: Traffic::default(),
                 endings: Vec::new(),
@@ -333,6 +343,8 @@ impl RouteTotals {
     fn add(&mut self, other: &Self) {
         self.open += other.open;
         self.opened += other.opened;
+        self.open_http2 += other.open_http2;
+        self.opened_http2 += other.opened_http2;
         self.from_client += other.from_client;
         self.from_pod += other.from_pod;
         for (ending, count) in &other.endings {

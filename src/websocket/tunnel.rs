@@ -11,6 +11,7 @@ use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use atomic_waker::AtomicWaker;
+use http::Version;
 use tokio::time::Instant;
 
 use crate::routing::{ListenerId, RouteId, UpstreamId};
@@ -32,8 +33,29 @@ pub struct TunnelInfo {
     pub endpoint: SocketAddr,
     /// The client, as far as it is known.
     pub client: SocketAddr,
+    /// What the client speaks: a connection of its own over HTTP/1.1, or a stream among others of
+    /// an HTTP/2 connection.
+    pub http_version: Version,
     /// Identifies the handshake in the logs of the pod.
     pub request_id: Option<Box<str>>,
+}
+
+impl TunnelInfo {
+    /// Whether the tunnel is a stream of an HTTP/2 connection.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.http_version == Version::HTTP_2
+    }
+
+    /// What the client speaks, for logs and metric labels.
+    #[must_use]
+    pub fn protocol(&self) -> &'static str {
+        if self.is_http2() {
+            "HTTP/2"
+        } else {
+            "HTTP/1.1"
+        }
+    }
 }
 
 /// A tunnel at one moment.

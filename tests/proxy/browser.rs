@@ -38,6 +38,8 @@ async fn the_chat_page_keeps_its_wss_open_while_manifests_are_edited() {
         })
         .await;
         assert_eq!(&*opened.info.listener.name, "https");
+        // The connection that the page came on carries it (RFC 8441).
+        assert!(opened.info.is_http2(), "{opened:?}");
 
         let other = ingress("other", "other.localhost", "chat");
         for _ in 0..5 {

@@ -15,7 +15,7 @@ use crate::fixture::{edge, front, front_with, within};
 use crate::harness::{EDGE, Holdfast};
 use crate::pod::{OK, Pod};
 use crate::timeouts::impatient;
-use crate::tls::TlsClient;
+use crate::tls_client::TlsClient;
 use crate::wire::Kind;
 
 type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;

@@ -1,15 +1,18 @@
 //! The access log of a real process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::fixture::{get, request, within};
 use crate::harness::{EDGE, ingress, service, soon};
+use crate::http2_client::Client;
+use crate::peers::{RawPod, TEXT, close, frame, pair};
 use crate::pod::Pod;
 use crate::wire::Wire;
 
@@ -39,22 +42,7 @@ async fn each_request_is_one_json_line() {
         ] {
             std::fs::write(directory.path().join(name), yaml).unwrap();
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args([
-                "run",
-                "--bind-address",
-                "127.0.0.1",
-                "--admin",
-                "127.0.0.1:0",
-                "--manifests",
-            ])
-            .arg(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut child = start(directory.path());
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let stream = soon("the process listens", || async {
@@ -121,6 +109,82 @@ async fn each_request_is_one_json_line() {
         child.kill().await.unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_one_json_line_when_it_has_ended() {
+    within(async {
+        let pod = RawPod::start().await;
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let edge = EDGE
+            .replace("port: 443,", &format!("port: {port},"))
+            .replace("  - {name: http, port: 80, protocol: HTTP}\n", "");
+        for (name, yaml) in [
+            ("edge.yaml", edge),
+            ("pod.yaml", service("pod", "", &[pod.address])),
+            ("ingress.yaml", ingress("pod", "ws.example", "pod")),
+        ] {
+            std::fs::write(directory.path().join(name), yaml).unwrap();
+        }
+        let mut child = start(directory.path());
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        soon("the process listens", || async {
+            TcpStream::connect(address).await.ok()
+        })
+        .await;
+        let http2 = Client::connect_to(address, "ws.example").await;
+        for protocol in ["HTTP/2", "HTTP/1.1"] {
+            let (mut client, mut server) = match protocol {
+                "HTTP/2" => http2.pair("ws.example", &pod).await,
+                _ => pair(address, true, "ws.example", &pod).await,
+            };
+            client.send(&frame(TEXT, true, b"hello")).await;
+            client.send(&close(true, 4001, "")).await;
+            server.frame().await;
+            server.frame().await;
+            server.send(&close(false, 4001, "")).await;
+            server.ended().await;
+            let line = lines.next_line().await.unwrap().unwrap();
+            let line: Value = serde_json::from_str(&line).unwrap();
+            for (key, expected) in [
+                ("kind", "tunnel"),
+                ("protocol", protocol),
+                ("listener", "edge/edge/https"),
+                ("host", "ws.example"),
+                ("path", "/ws"),
+                ("cause", "peer_closed"),
+                ("by", "client"),
+            ] {
+                assert_eq!(line[key], expected, "{key}: {line}");
+            }
+            assert_eq!(line["close_code"], 4001);
+            assert_eq!(line["messages_from_client"], 1);
+        }
+        child.kill().await.unwrap();
+    })
+    .await;
+}
+
+/// A process that serves these manifests.
+fn start(manifests: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args([
+            "run",
+            "--bind-address",
+            "127.0.0.1",
+            "--admin",
+            "127.0.0.1:0",
+            "--manifests",
+        ])
+        .arg(manifests)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
 }
 
 /// A port outside of the range that the system hands out, so that nobody else gets it meanwhile.

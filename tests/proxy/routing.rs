@@ -193,7 +193,7 @@ async fn rules_have_hosts_paths_and_listeners_of_their_own() {
         let holdfast =
             Holdfast::start(&[("edge.yaml", &edge_with_spec(rules)), ("app.yaml", &app)]).await;
         let mut http = holdfast.client().await;
-        let tls = crate::tls::TlsClient::new(&[]);
+        let tls = crate::tls_client::TlsClient::new(&[]);
         let stream = tls.connect(holdfast.address("https"), "any.example").await;
         let mut https = Wire::new(stream);
         for (host, path, over_http, over_https) in [

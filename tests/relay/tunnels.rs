@@ -39,6 +39,7 @@ pub(crate) fn info(host: &str) -> TunnelInfo {
         }),
         endpoint: SocketAddr::from(([10, 0, 0, 1], 80)),
         client: SocketAddr::from(([192, 0, 2, 1], 40000)),
+        http_version: http::Version::HTTP_11,
         request_id: None,
     }
 }

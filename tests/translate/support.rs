@@ -81,11 +81,16 @@ pub(crate) fn render(world: &World, translation: &Translation) -> String {
     for listener in translation.snapshot.listeners.values() {
         writeln!(
             text,
-            "listener {}: {} {:?}{}",
+            "listener {}: {} {:?}{}{}",
             listener.id,
             listener.port,
             listener.protocol,
-            if listener.http2 { " http2" } else { "" }
+            if listener.http2 { " http2" } else { "" },
+            if listener.http1_only.is_empty() {
+                String::new()
+            } else {
+                format!(" except {}", listener.http1_only.declared().join(" "))
+            }
         )
         .unwrap();
         writeln!(

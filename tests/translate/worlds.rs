@@ -247,6 +247,7 @@ fn plain_listener(name: &str, port: u16) -> api::Listener {
         port,
         protocol: api::Protocol::Http,
         http2: None,
+        http1_only: Vec::new(),
         timeouts: None,
         websocket: None,
         tls: None,
@@ -269,6 +270,7 @@ fn load_balancer() -> impl Strategy<Value = Object> {
                 api::Protocol::Http
             },
             http2: None,
+            http1_only: Vec::new(),
             timeouts: None,
             websocket: None,
             tls: Some(api::Tls {

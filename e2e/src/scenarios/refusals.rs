@@ -59,6 +59,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "http2 is negotiated over TLS and so is for listeners with protocol HTTPS",
     ),
     (
+        "http1Only without HTTPS",
+        "{listeners: [{name: a, port: 80, protocol: HTTP, http1Only: [a.example]}]}",
+        "http1Only is about what is negotiated over TLS and so is for listeners with protocol HTTPS",
+    ),
+    (
         "a duration without unit",
         "{listeners: [{name: a, port: 80, protocol: HTTP, timeouts: {request: '30'}}]}",
         "spec.listeners[0].timeouts.request: Invalid value",
