@@ -9,15 +9,15 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::handshake;
+use super::stream::TlsStream;
 use crate::routing::{Certificate, ListenerId, Snapshot};
 
 /// ALPN names (RFC 7301).
 const ALPN_HTTP1: &[u8] = b"http/1.1";
-const ALPN_HTTP2: &[u8] = b"h2";
+pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 
 /// What all TLS listeners of the process share.
 #[derive(Clone)]
@@ -83,6 +83,8 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::clone(&self.ticketer);
         config.send_tls13_tickets = 1;
+        // A connection is kept as its keys alone.
+        config.enable_secret_extraction = true;
         config.alpn_protocols = if http2 {
             vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()]
         } else {
@@ -92,25 +94,23 @@ impl ServerTls {
     }
 }
 
-/// The handshake with a client, under a deadline.
+/// The handshake with a client, under a deadline. The configuration must be one of ours, or
+/// allow the extraction of secrets as they do.
 ///
 /// # Errors
 /// See [`HandshakeError`].
-pub async fn accept(
+pub async fn accept<T>(
     config: Arc<ServerConfig>,
-    stream: TcpStream,
+    transport: T,
     deadline: Duration,
-) -> Result<TlsStream<TcpStream>, HandshakeError> {
-    match tokio::time::timeout(deadline, TlsAcceptor::from(config).accept(stream)).await {
+) -> Result<TlsStream<T>, HandshakeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    match tokio::time::timeout(deadline, handshake::serve(config, transport)).await {
         Ok(accepted) => Ok(accepted?),
         Err(_) => Err(HandshakeError::Timeout),
     }
-}
-
-/// Whether the client has chosen HTTP/2 by ALPN.
-#[must_use]
-pub fn chose_http2(stream: &TlsStream<TcpStream>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2)
 }
 
 /// The one crypto provider of the process.
