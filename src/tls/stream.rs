@@ -49,8 +49,9 @@ pub struct TlsStream<T = TcpStream> {
     rest: Rest,
     /// How much of `rest.outgoing` the transport has taken.
     sent: usize,
-    /// We have said close_notify.
-    closing: bool,
+    /// Nothing more is said: behind close_notify, a fatal alert or records that are lost.
+    silent: bool,
+    /// What the client did wrong: nothing more is heard.
     fault: Option<Error>,
 }
 
@@ -71,7 +72,7 @@ pub(super) struct Rest {
 impl<T> fmt::Debug for TlsStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream")
-            .field("closing", &self.closing)
+            .field("silent", &self.silent)
             .field("fault", &self.fault)
             .finish_non_exhaustive()
     }
@@ -84,7 +85,7 @@ impl<T> TlsStream<T> {
             session,
             rest,
             sent: 0,
-            closing: false,
+            silent: false,
             fault: None,
         }
     }
@@ -101,10 +102,13 @@ impl<T> TlsStream<T> {
 
     /// Ends the session; the client is told why if it does not know.
     fn fail(&mut self, fault: Fault) {
-        if let Some(alert) = fault.alert {
+        if let Some(alert) = fault.alert
+            && !self.silent
+        {
             // Without keys that work there is nothing to tell it by.
             drop(self.session.seal_fatal(alert, &mut self.rest.outgoing));
         }
+        self.silent = true;
         self.rest.ciphertext = Vec::new();
         self.fault.get_or_insert(fault.error);
     }
@@ -242,18 +246,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Behind records that are lost nothing can be written.
+    /// Counts what the transport has taken. What the client has said can still be read where it
+    /// takes nothing any more.
     fn written(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         let result = match result {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             result => result,
         };
-        result.inspect_err(|error| {
+        if result.is_err() {
             self.rest.outgoing = Vec::new();
             self.sent = 0;
-            self.fault
-                .get_or_insert_with(|| Error::General(error.to_string()));
-        })
+            self.silent = true;
+        }
+        result
     }
 }
 
@@ -299,7 +304,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<T> {
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.closing || this.fault.is_some() {
+        if this.silent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         // What was accepted goes first: a session ticket goes along, for a backlog we wait.
@@ -325,11 +330,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.closing {
-            this.closing = true;
-            if this.fault.is_none()
-                && let Err(fault) = this.session.seal_close(&mut this.rest.outgoing)
-            {
+        if !this.silent {
+            this.silent = true;
+            if let Err(fault) = this.session.seal_close(&mut this.rest.outgoing) {
                 return Poll::Ready(Err(invalid(fault.error)));
             }
         }

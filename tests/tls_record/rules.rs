@@ -329,6 +329,25 @@ fn a_client_that_does_not_read_is_waited_for() {
 }
 
 #[test]
+fn what_a_client_has_said_is_read_where_it_takes_nothing_any_more() {
+    let (mut server, mut peer) = Peer::connect();
+    peer.open(&server.wire.take());
+    server.wire.feed(&peer.record(DATA, b"last words", 0));
+    server.wire.pipe().room = Some(3);
+    assert!(matches!(server.poll_write(b"cut"), Poll::Ready(Ok(3))));
+    server.wire.pipe().broken = true;
+    assert!(matches!(server.poll_flush(), Poll::Ready(Err(_))));
+    assert_eq!(server.read().0, b"last words");
+    // Behind a part of a record nothing could be understood.
+    server.wire.pipe().broken = false;
+    server.wire.pipe().room = None;
+    server.wire.take();
+    assert!(matches!(server.poll_write(b"more"), Poll::Ready(Err(_))));
+    assert!(matches!(server.poll_shutdown(), Poll::Ready(Ok(()))));
+    assert_eq!(server.wire.take(), b"");
+}
+
+#[test]
 fn a_record_of_tls_1_2_that_cannot_be_is_refused() {
     let (mut server, mut client) = connect(&Ends::new(&rustls::version::TLS12));
     server.wire.feed(&say(&mut client, b"data"));

@@ -28,6 +28,8 @@ pub struct Pipe {
     pub to_client: Vec<u8>,
     /// How much more the server's side takes; `None` = all.
     pub room: Option<usize>,
+    /// Writes fail.
+    pub broken: bool,
     /// The server sends no more.
     pub shut: bool,
 }
@@ -74,6 +76,9 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut pipe = self.pipe();
+        if pipe.broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let now = pipe.room.unwrap_or(usize::MAX).min(bytes.len());
         if now == 0 && !bytes.is_empty() {
             return Poll::Pending;
