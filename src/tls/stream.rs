@@ -26,8 +26,9 @@ const RECORDS: usize = 4;
 /// Holds what [`RECORDS`] records are, or one of the longest.
 const BUFFER: usize = 64 * 1024;
 
-/// What is not worth a write of its own.
-const ALONG: usize = 2 * 1024;
+/// A backlog that is not worth a write of its own, and the records that go along with it.
+const BACKLOG: usize = 32 * 1024;
+const ALONG: usize = 2;
 
 const _: () = assert!(BUFFER >= MAX_RECORD);
 
@@ -210,16 +211,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
         cx: &mut Context<'_>,
         data: &[IoSlice<'_>],
     ) -> io::Result<usize> {
-        scratch.extend_from_slice(self.rest.outgoing.get(self.sent..).unwrap_or_default());
-        self.rest.outgoing = Vec::new();
-        self.sent = 0;
         let taken = match self.session.seal(data, RECORDS, scratch) {
             Ok(taken) => taken,
             Err(fault) => {
                 self.rest.outgoing.extend_from_slice(scratch);
-                let error = fault.error.clone();
-                self.fail(fault);
-                return Err(invalid(error));
+                return Err(self.fail_to_seal(fault));
             }
         };
         let mut sent = 0;
@@ -233,6 +229,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin> TlsStream<T> {
             }
         }
         Ok(taken)
+    }
+
+    /// Seals some of `data` behind what has been accepted before, and writes what the transport
+    /// takes of both.
+    fn add_records(&mut self, cx: &mut Context<'_>, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.rest.outgoing.drain(..self.sent);
+        self.sent = 0;
+        let taken = match self.session.seal(data, ALONG, &mut self.rest.outgoing) {
+            Ok(taken) => taken,
+            Err(fault) => return Err(self.fail_to_seal(fault)),
+        };
+        match self.poll_drain(cx) {
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(taken),
+        }
+    }
+
+    fn fail_to_seal(&mut self, fault: Fault) -> io::Error {
+        let error = fault.error.clone();
+        self.fail(fault);
+        invalid(error)
     }
 
     /// Writes what has been accepted before.
@@ -307,9 +324,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<T> {
         if this.silent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        // What was accepted goes first: a session ticket goes along, for a backlog we wait.
-        if this.rest.outgoing.len() > ALONG {
+        // What was accepted goes first. Little of it takes company, and so does a session ticket;
+        // for much of it we wait.
+        let backlog = this.rest.outgoing.len() - this.sent;
+        if backlog > BACKLOG {
             ready!(this.poll_drain(cx))?;
+        } else if backlog > 0 {
+            return Poll::Ready(this.add_records(cx, data));
         }
         let mut scratch = OUTGOING.take();
         scratch.clear();
