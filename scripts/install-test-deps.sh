@@ -3,13 +3,14 @@
 # when everything is there it asks nobody and returns at once.
 set -euo pipefail
 
-# command=package. gcc and make build aws-lc, openssl is the second opinion in TLS tests,
+# command=package. gcc and make build aws-lc, openssl and GnuTLS are further opinions in TLS tests,
 # chromium the one on WebSockets.
 needed=(
     gcc=gcc
     make=make
     pkg-config=pkg-config
     openssl=openssl
+    gnutls-cli=gnutls-bin
     chromium=chromium
     python3=python3
 )

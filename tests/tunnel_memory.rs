@@ -1,15 +1,19 @@
 //! What an idle tunnel costs beside its two sockets, counted at the allocator.
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 #![expect(
     unsafe_code,
-    reason = "a global allocator that counts cannot be had without"
+    reason = "neither a global allocator that counts nor malloc's figures can be had without"
 )]
+
+#[path = "tls_record/wire.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod wire;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -19,6 +23,7 @@ use holdfast::routing::{
 };
 use holdfast::websocket::{RelayConfig, TunnelInfo, TunnelTable, relay};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wire::{Ends, Wire, connect, hear, say};
 
 struct Counting;
 
@@ -39,6 +44,9 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Whoever counts is alone.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A peer without a socket that says what it is given, then nothing.
 #[derive(Default)]
@@ -80,13 +88,9 @@ impl AsyncWrite for Silent {
     }
 }
 
-#[tokio::test]
-async fn an_idle_tunnel_stays_within_its_budget_before_and_after_a_message() {
-    const TUNNELS: usize = 10_000;
-    const BUDGET: usize = 640;
-    const WITH_ALL: usize = 960;
+fn info() -> TunnelInfo {
     let name: Arc<str> = "test".into();
-    let info = TunnelInfo {
+    TunnelInfo {
         route: Arc::new(RouteId {
             origin: Arc::new(Origin {
                 kind: "Ingress",
@@ -111,7 +115,18 @@ async fn an_idle_tunnel_stays_within_its_budget_before_and_after_a_message() {
         client: "192.0.2.1:40000".parse().unwrap(),
         http_version: http::Version::HTTP_11,
         request_id: None,
-    };
+    }
+}
+
+#[test]
+fn an_idle_tunnel_stays_within_its_budget_before_and_after_a_message() {
+    const TUNNELS: usize = 10_000;
+    const BUDGET: usize = 640;
+    const WITH_ALL: usize = 960;
+    let _alone = ALONE.lock().unwrap();
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let info = info();
     let table = TunnelTable::new();
     let mut cx = Context::from_waker(Waker::noop());
     let mut tunnels = Vec::with_capacity(TUNNELS);
@@ -191,4 +206,86 @@ async fn an_idle_tunnel_stays_within_its_budget_before_and_after_a_message() {
     let after = (LIVE.load(Ordering::Relaxed) - before) / TUNNELS - sockets;
     println!("{after} bytes after a message of 16 KiB each way");
     assert!(after <= idle + 8, "{after} bytes after a message");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build().unwrap()
+}
+
+/// What malloc has given out, to C libraries too, with what it rounds up.
+fn allocated() -> usize {
+    // SAFETY: it takes nothing and returns numbers.
+    let figures = unsafe { libc::mallinfo2() };
+    figures.uordblks + figures.hblkhd
+}
+
+#[test]
+fn an_idle_tls_tunnel_stays_within_its_budget_before_and_after_a_message() {
+    const TUNNELS: usize = 1_000;
+    const BUDGET: usize = 2_000;
+    const BUDGET_TLS_1_2: usize = 1_200;
+    let _alone = ALONE.lock().unwrap();
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    let info = info();
+    let message = [&[0x82, 0x80 | 126, 0x40, 0, 1, 2, 3, 4][..], &[7; 16 << 10]].concat();
+    let answer = [&[0x82, 126, 0x40, 0][..], &[7; 16 << 10]].concat();
+    for (version, budget) in [
+        (&rustls::version::TLS13, BUDGET),
+        (&rustls::version::TLS12, BUDGET_TLS_1_2),
+    ] {
+        let mut ends = Ends::new(version);
+        let mut client = (*ends.client).clone();
+        // Its memory is not what is measured.
+        client.resumption = rustls::client::Resumption::disabled();
+        ends.client = Arc::new(client);
+        let table = TunnelTable::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut tunnel = |speaks: bool| {
+            let (server, mut client) = connect(&ends);
+            let pod = Silent {
+                says: speaks.then(|| answer.clone().into()),
+            };
+            let mut tunnel = Box::pin(relay(
+                Box::new(server.stream),
+                Bytes::new(),
+                pod,
+                Bytes::new(),
+                table.open(info.clone()),
+                RelayConfig::default(),
+            ));
+            assert!(tunnel.as_mut().poll(&mut cx).is_pending());
+            if speaks {
+                server.wire.feed(&say(&mut client, &message));
+                assert!(tunnel.as_mut().poll(&mut cx).is_pending());
+                assert_eq!(hear(&mut client, &server.wire.take()), answer);
+            }
+            server.wire.pipe().to_server.shrink_to_fit();
+            drop(server.wire.take());
+            tunnel
+        };
+        // What all tunnels share is there already.
+        drop((tunnel(true), tunnel(false)));
+        let before = allocated();
+        let wires: Vec<Wire> = (0..TUNNELS).map(|_| Wire::default()).collect();
+        let socket = (allocated() - before) / TUNNELS;
+        drop(wires);
+        let mut measure = |speaks| {
+            let mut tunnels = Vec::with_capacity(TUNNELS);
+            let before = allocated();
+            for _ in 0..TUNNELS {
+                tunnels.push(tunnel(speaks));
+            }
+            (allocated() - before) / TUNNELS - socket - size_of::<Silent>()
+        };
+        // The table has grown to its size.
+        measure(true);
+        let idle = measure(false);
+        println!("{idle} bytes an idle tunnel over {version:?}");
+        let after = measure(true);
+        println!("{after} bytes after a message of 16 KiB each way");
+        assert!(idle <= budget, "{idle} bytes");
+        assert!(after <= idle + 32, "{after} bytes after a message");
+    }
 }

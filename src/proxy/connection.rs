@@ -26,7 +26,7 @@ use super::stream::{ClientStream, ClientTransport};
 use super::tunnel::spawn_tunnel;
 use crate::metrics::count;
 use crate::routing::{ListenerId, Protocol};
-use crate::tls::server::{Offer, accept, chose_http2};
+use crate::tls::server::{Offer, accept};
 
 /// For last words: to a client that has said nothing for too long, and for those that HTTP/2 clients
 /// may still have to say when they hear that the connection ends.
@@ -104,7 +104,7 @@ impl Accepted {
             None => (ClientTransport::Plain(tcp), false),
             Some(offer) => match accept(offer, tcp, deadlines.tls_handshake).await {
                 Ok(stream) => {
-                    let http2 = chose_http2(&stream);
+                    let http2 = stream.chose_http2();
                     (ClientTransport::Tls(Box::new(stream)), http2)
                 }
                 Err(error) => {

@@ -10,9 +10,10 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{client, server};
+use tokio_rustls::client;
 
 use super::clock::ConnectionClock;
+use crate::tls::TlsStream;
 
 /// A connection to a pod.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub enum ClientTransport {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS.
-    Tls(Box<server::TlsStream<TcpStream>>),
+    Tls(Box<TlsStream>),
 }
 
 macro_rules! delegate {
@@ -101,7 +102,7 @@ impl ClientStream {
     pub fn reset_on_drop(&self) {
         let tcp = match &self.transport {
             ClientTransport::Plain(tcp) => tcp,
-            ClientTransport::Tls(stream) => stream.get_ref().0,
+            ClientTransport::Tls(stream) => stream.transport(),
         };
         // Best effort: an error means that there is no connection any more.
         drop(SockRef::from(tcp).set_linger(Some(Duration::ZERO)));

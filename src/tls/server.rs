@@ -1,6 +1,7 @@
 //! TLS with clients.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +12,15 @@ use rustls::server::{
     Acceptor, ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
 };
 use rustls::sign::CertifiedKey;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use super::handshake;
+use super::stream::TlsStream;
 use crate::routing::{Certificate, ListenerId, ServerNames, Snapshot};
 
 /// ALPN names (RFC 7301).
 const ALPN_HTTP1: &[u8] = b"http/1.1";
-const ALPN_HTTP2: &[u8] = b"h2";
+pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 
 /// What all TLS listeners of the process share.
 #[derive(Clone)]
@@ -43,7 +44,7 @@ pub enum HandshakeError {
     Timeout,
     /// The client left or spoke something else.
     #[error("TLS handshake: {0}")]
-    Failed(#[from] std::io::Error),
+    Failed(#[from] io::Error),
 }
 
 impl ServerTls {
@@ -85,6 +86,8 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::clone(&self.ticketer);
         config.send_tls13_tickets = 1;
+        // A connection is kept as its keys alone.
+        config.enable_secret_extraction = true;
         config.alpn_protocols = if http2 {
             vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()]
         } else {
@@ -103,6 +106,15 @@ pub struct Offer {
     pub except: Option<(Arc<ServerNames>, Arc<ServerConfig>)>,
 }
 
+impl From<Arc<ServerConfig>> for Offer {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self {
+            config,
+            except: None,
+        }
+    }
+}
+
 impl Offer {
     fn to(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
         let excepted = self
@@ -111,29 +123,61 @@ impl Offer {
             .filter(|(names, _)| asked_for(hello).is_some_and(|name| names.contains(&name)));
         Arc::clone(excepted.map_or(&self.config, |(_, config)| config))
     }
+
+    /// What is offered to this client, and what it has said until that was known: the handshake
+    /// begins with it. What cannot be read is left to the handshake to refuse.
+    async fn chosen<T>(&self, transport: &mut T) -> io::Result<(Arc<ServerConfig>, Vec<u8>)>
+    where
+        T: AsyncRead + Unpin,
+    {
+        let mut heard = Vec::with_capacity(handshake::INCOMING);
+        let mut acceptor = Acceptor::default();
+        let mut given = 0;
+        while heard.len() < handshake::MAX_INCOMING {
+            heard.reserve(handshake::INCOMING);
+            if transport.read_buf(&mut heard).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            loop {
+                let mut rest = heard.get(given..).unwrap_or_default();
+                let taken = acceptor.read_tls(&mut rest)?;
+                given += taken;
+                match acceptor.accept() {
+                    Ok(Some(accepted)) => {
+                        let config = self.to(&accepted.client_hello());
+                        return Ok((config, heard));
+                    }
+                    Ok(None) if taken > 0 => {}
+                    Ok(None) => break,
+                    Err(_) => return Ok((Arc::clone(&self.config), heard)),
+                }
+            }
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
 }
 
-/// The handshake with a client, under a deadline.
+/// The handshake with a client, under a deadline. The configurations must be ours, or allow the
+/// extraction of secrets as they do.
 ///
 /// # Errors
 /// See [`HandshakeError`].
-pub async fn accept(
+pub async fn accept<T>(
     offer: &Offer,
-    stream: TcpStream,
+    mut transport: T,
     deadline: Duration,
-) -> Result<TlsStream<TcpStream>, HandshakeError> {
+) -> Result<TlsStream<T>, HandshakeError>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let handshake = async {
         if offer.except.is_none() {
             let config = Arc::clone(&offer.config);
-            return TlsAcceptor::from(config).accept(stream).await;
+            return handshake::serve(config, transport, Vec::new()).await;
         }
         // Boxed, so that listeners without exceptions do not carry its size.
-        Box::pin(async {
-            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let config = offer.to(&start.client_hello());
-            start.into_stream(config).await
-        })
-        .await
+        let (config, heard) = Box::pin(offer.chosen(&mut transport)).await?;
+        handshake::serve(config, transport, heard).await
     };
     match tokio::time::timeout(deadline, handshake).await {
         Ok(accepted) => Ok(accepted?),
@@ -147,12 +191,6 @@ fn asked_for(hello: &ClientHello<'_>) -> Option<String> {
     hello
         .server_name()
         .map(|name| name.trim_end_matches('.').to_ascii_lowercase())
-}
-
-/// Whether the client has chosen HTTP/2 by ALPN.
-#[must_use]
-pub fn chose_http2(stream: &TlsStream<TcpStream>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2)
 }
 
 /// The one crypto provider of the process.

@@ -195,15 +195,16 @@ async fn a_list_takes_no_memory_for_what_is_not_kept() {
                 if by_pages {
                     server.script(Rule::on("watch", "*", Fault::status(422, "no")).times(7));
                 }
-                for number in 0..2_000 {
+                for number in 0..3_500 {
                     server.put(route(number, 0, baggage));
                 }
                 let program = Program::start(&server);
                 program.becomes_ready().await;
                 most.push(program.memory("VmHWM"));
             }
-            // 80 MB were sent; a page of 500 has 20 MB, in a buffer that doubles as it grows.
-            let allowed = if by_pages { 64 << 10 } else { 16 << 10 };
+            // 140 MB were sent, 136,718 KiB; a page of 500 has 20 MB, in a buffer that doubles as it
+            // grows, and the allocator keeps pages that were freed for a while.
+            let allowed = if by_pages { 120 << 10 } else { 16 << 10 };
             assert!(
                 most[1] < most[0] + allowed,
                 "{most:?} KiB, by pages: {by_pages}"

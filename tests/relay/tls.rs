@@ -1,20 +1,23 @@
-//! With TLS on either side: what rustls holds back is flushed, and ends are announced.
+//! With TLS on either side, ours with the client and rustls' with the pod: what they hold back is
+//! flushed, and ends are announced.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use holdfast::tls;
 use holdfast::websocket::{Cause, RelayConfig, Side, TunnelTable, relay};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::strict::{close, parse, write};
 use crate::tcp::connection;
 use crate::tunnels::info;
 
-type Tls = TlsStream<tokio::net::TcpStream>;
+type Tls = TlsStream<TcpStream>;
 
 fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let own = rcgen::generate_simple_self_signed(vec!["pod.example".into()]).unwrap();
@@ -24,10 +27,11 @@ fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
-    let server = ServerConfig::builder()
+    let mut server = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![own.cert.der().clone()], key)
         .unwrap();
+    server.enable_secret_extraction = true;
     (Arc::new(client), Arc::new(server))
 }
 
@@ -43,11 +47,24 @@ async fn tls() -> (Tls, Tls) {
     (near.unwrap().into(), far.unwrap().into())
 }
 
+/// The same, accepted as the proxy does.
+async fn tls_of_ours() -> (Tls, tls::TlsStream) {
+    let (client, server) = configs();
+    let (near, far) = connection().await;
+    let name = ServerName::try_from("pod.example").unwrap();
+    let offer = tls::server::Offer::from(server);
+    let (near, far) = tokio::join!(
+        TlsConnector::from(client).connect(name, near),
+        tls::server::accept(&offer, far, Duration::from_secs(10)),
+    );
+    (near.unwrap().into(), far.unwrap())
+}
+
 #[tokio::test]
 async fn large_messages_and_a_clean_end_over_tls() {
     let run = async {
         let table = TunnelTable::new();
-        let (mut client, client_side) = tls().await;
+        let (mut client, client_side) = tls_of_ours().await;
         let (pod_side, mut pod) = tls().await;
         let none = Bytes::new;
         let guard = table.open(info("a.example"));

@@ -52,7 +52,7 @@ struct Emptied {
 /// None: a proxy that fails has its failure in the row.
 pub(crate) async fn idle(scene: &Scene, kinds: &[Kind], plan: &Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (scheme, secure, most) in [("ws", false, 2_000.0), ("wss", true, 9_500.0)] {
+    for (scheme, secure, most) in [("ws", false, 2_000.0), ("wss", true, 3_000.0)] {
         let mut emptied = Vec::new();
         for &size in &plan.idle {
             let name = format!("memory of an idle {scheme} tunnel, {size} open");
