@@ -1,5 +1,5 @@
-//! Any bytes as a script of what a client and the two sides of a wire do. The fuzz target of the
-//! record layer plays what it makes up, the twin here what proptest does.
+//! Any bytes as a script of what a client and the two sides of a wire do: right and wrong records,
+//! loose bytes, cuts, reads and writes.
 
 use std::sync::OnceLock;
 use std::task::Poll;
