@@ -14,7 +14,8 @@ cd "$here/.."
 "$here/cluster/build.sh" >/dev/null
 mkdir -p target
 scripts/image.sh --archive target/holdfast-image.tar
-cargo build --package holdfast-e2e
+# With the features that the tests have been built with.
+cargo build --workspace --bin holdfast-e2e
 
 trap '"$here/cluster/down.sh"' EXIT
 "$here/cluster/up.sh"

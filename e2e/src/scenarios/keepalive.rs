@@ -122,8 +122,8 @@ impl Cut {
         let family = if address.is_ipv4() { "ip" } else { "ip6" };
         // Before the address of the Service becomes that of a pod.
         nft(&format!(
-            "table inet {TABLE} {{ chain out {{ type filter hook output priority -200; \
-             {family} daddr {address} drop; }} }}\n"
+            "table inet {TABLE} {{\n chain out {{\n type filter hook output priority -200;\n \
+             {family} daddr {address} drop;\n }}\n }}\n"
         ))
         .await?;
         Ok(Self)
