@@ -85,3 +85,9 @@ pub(crate) async fn within<T>(
         .map_err(|_| anyhow!("not within {limit:?}: {what}"))?
         .with_context(|| what.to_owned())
 }
+
+/// Waits until what is made next is younger than what has been: the API server keeps times of creation
+/// in whole seconds, and nothing can be asked for that would tell.
+pub(crate) async fn next_second() {
+    sleep(Duration::from_millis(1100)).await;
+}

@@ -218,7 +218,7 @@ impl Exposition {
             "websocket_messages",
             "WebSocket messages relayed, open WebSockets included",
             &totals,
-            |traffic| traffic.text + traffic.binary,
+            Traffic::messages,
         )?;
         traffic(
             encoder,

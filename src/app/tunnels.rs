@@ -35,7 +35,7 @@ pub(super) fn list(proxy: &Proxy, query: &Query) -> Result<Value, String> {
         "bytes" => views
             .sort_by_key(|view| std::cmp::Reverse(view.from_client.bytes + view.from_pod.bytes)),
         "messages" => views.sort_by_key(|view| {
-            std::cmp::Reverse(messages(&view.from_client) + messages(&view.from_pod))
+            std::cmp::Reverse(view.from_client.messages() + view.from_pod.messages())
         }),
         "rate" => views.sort_by_key(|view| std::cmp::Reverse(view.bytes_per_second())),
         other => {
@@ -182,10 +182,6 @@ fn flag(query: &mut Query, name: &str) -> Result<bool, String> {
     }
 }
 
-fn messages(traffic: &Traffic) -> u64 {
-    traffic.text + traffic.binary
-}
-
 fn tunnel(view: &TunnelView) -> Value {
     let TunnelView {
         id,
@@ -203,7 +199,7 @@ fn tunnel(view: &TunnelView) -> Value {
     let traffic = |traffic: &Traffic| {
         json!({
             "bytes": traffic.bytes,
-            "messages": messages(traffic),
+            "messages": traffic.messages(),
             "pings": traffic.pings,
             "pongs": traffic.pongs,
         })

@@ -35,9 +35,7 @@ use super::stream::PodStream;
 use crate::balance::InFlight;
 use crate::routing::WebSocketPolicy;
 use crate::websocket::handshake::Accept;
-use crate::websocket::{
-    Cause, Outcome, Relay, RelayConfig, Traffic, TunnelGuard, TunnelInfo, relay,
-};
+use crate::websocket::{Cause, Outcome, Relay, RelayConfig, TunnelGuard, TunnelInfo, relay};
 
 /// The pod's side of a tunnel whose 101 is on its way to the client.
 #[derive(Debug)]
@@ -290,8 +288,8 @@ impl Line {
             close_code: outcome.code,
             bytes_from_client: outcome.from_client.bytes,
             bytes_from_pod: outcome.from_pod.bytes,
-            messages_from_client: messages(&outcome.from_client),
-            messages_from_pod: messages(&outcome.from_pod),
+            messages_from_client: outcome.from_client.messages(),
+            messages_from_pod: outcome.from_pod.messages(),
         });
     }
 }
@@ -301,8 +299,4 @@ fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> &'a str {
         .get(name)
         .and_then(|value| value.to_str().ok())
         .unwrap_or("")
-}
-
-fn messages(traffic: &Traffic) -> u64 {
-    traffic.text + traffic.binary
 }

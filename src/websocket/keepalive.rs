@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::frame;
 use super::gate::PING_PAYLOAD;
+use super::relay_config::millis;
 
 /// Of an interval that chance may take off, in percent: tunnels that were opened together are not
 /// pinged together.
@@ -111,10 +112,6 @@ pub(super) fn ping(key: [u8; 8], number: u32, mask: Option<[u8; 4]>) -> Vec<u8> 
     let mut out = Vec::with_capacity(2 + 4 + PING_PAYLOAD);
     frame::control(&mut out, frame::PING, &payload, mask);
     out
-}
-
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).map_or(u32::MAX, |millis| millis.max(1))
 }
 
 #[cfg(test)]

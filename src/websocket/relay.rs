@@ -39,7 +39,7 @@ use super::close::{By, Cause, CloseCode, Ending, Side, answer};
 use super::flow::{Flow, Pumped, Sink};
 use super::gate::SizeBounds;
 use super::outcome::Outcome;
-use super::relay_config::RelayConfig;
+use super::relay_config::{RelayConfig, millis};
 use super::tunnel::TunnelGuard;
 
 /// Holds two TLS records; larger messages take as many reads. Shared by all tunnels of a thread.
@@ -468,11 +468,6 @@ impl<C, P> fmt::Debug for Relay<C, P> {
             .field("first", &self.first)
             .finish_non_exhaustive()
     }
-}
-
-/// Whole milliseconds, at least 1.
-fn millis(timeout: Duration) -> u32 {
-    u32::try_from(timeout.as_millis()).map_or(u32::MAX, |millis| millis.max(1))
 }
 
 #[cfg(test)]

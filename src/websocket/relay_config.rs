@@ -51,3 +51,8 @@ impl RelayConfig {
         }
     }
 }
+
+/// Whole milliseconds, at least 1: a clock of a tunnel takes four bytes.
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).map_or(u32::MAX, |millis| millis.max(1))
+}

@@ -41,6 +41,14 @@ pub struct Traffic {
     pub binary_bytes: u64,
 }
 
+impl Traffic {
+    /// Complete messages of either kind.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.text + self.binary
+    }
+}
+
 impl AddAssign for Traffic {
     fn add_assign(&mut self, more: Self) {
         self.bytes += more.bytes;

@@ -1,7 +1,5 @@
 //! The part of a relay that tends to its peers: pings, the end of its age, the client's pace.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::close::{By, Cause, Side};
@@ -80,8 +78,8 @@ impl<C, P> Relay<C, P> {
         if !up.received {
             return;
         }
-        let messages = up.traffic.text + up.traffic.binary;
-        if let Some(until) = pace.spend(messages, up.traffic.bytes, now) {
+        let traffic = &up.traffic;
+        if let Some(until) = pace.spend(traffic.messages(), traffic.bytes, now) {
             if care.closes_fast {
                 self.end(Cause::RateExceeded, By::Client);
             } else {
@@ -105,11 +103,7 @@ impl<C, P> Relay<C, P> {
             self.flow_toward(side.other()).stop_awaiting();
         }
         if let Some(round_trip) = round_trip {
-            self.note_round_trip(side, round_trip);
+            self.tunnel().round_trip(side, round_trip);
         }
-    }
-
-    fn note_round_trip(&self, side: Side, round_trip: Duration) {
-        self.tunnel().round_trip(side, round_trip);
     }
 }

@@ -16,7 +16,7 @@ use super::ingress_classes::has_address;
 use crate::client::{Authority, Visitor};
 use crate::cluster::{items, text};
 use crate::manifests::{Ingress, echo};
-use crate::patience::soon;
+use crate::patience::{next_second, soon};
 use crate::trial::{Edge, Trial};
 
 /// All of it.
@@ -39,8 +39,7 @@ pub(crate) async fn beside_good_ones(trial: Arc<Trial>) -> Result<()> {
     })
     .await?;
     let mut socket = client.websocket("/").await?;
-    // Older than what clashes with it: the order of creation is known in seconds.
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    next_second().await;
 
     apply_broken(&trial, &edge, &authority).await?;
     for (kind, name, reason, words) in TOLD {

@@ -11,7 +11,7 @@ use super::ingress_classes::has_address;
 use crate::client::Visitor;
 use crate::cluster::{items, text};
 use crate::manifests::{Ingress, echo, load_balancer};
-use crate::patience::{soon, steadily};
+use crate::patience::{next_second, soon, steadily};
 use crate::trial::Trial;
 
 /// From an owned Service to the hosts, two that want one port, and back.
@@ -77,8 +77,7 @@ pub(crate) async fn there_and_back(trial: Arc<Trial>) -> Result<()> {
     };
     trial.item("from Service to Host", item).await;
 
-    // The order of creation is known in seconds.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    next_second().await;
     trial.apply(&on_host("a-newer", 18_080)).await?;
     let item = async {
         soon("the newer one is told", async || {

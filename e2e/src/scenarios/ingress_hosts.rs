@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{answers, finding};
 use crate::manifests::{Ingress, echo};
-use crate::patience::{soon, steadily};
+use crate::patience::{next_second, soon, steadily};
 use crate::trial::{Edge, Trial};
 
 /// Two Ingresses of one host: what does not clash is merged, and a clash is the older one's.
@@ -70,11 +70,6 @@ pub(crate) async fn shared_host(trial: Arc<Trial>) -> Result<()> {
         .item("the next oldest has it when the older one goes", next)
         .await;
     Ok(())
-}
-
-/// The order of creation is known in seconds.
-async fn next_second() {
-    tokio::time::sleep(Duration::from_millis(1100)).await;
 }
 
 /// What Ingress leaves open, and what it says of everything that no rule takes.

@@ -1,14 +1,13 @@
 //! Which certificate a client is shown.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::{answers, finding};
 use crate::client::{Authority, Issued, Visitor};
 use crate::manifests::{Ingress, echo};
-use crate::patience::soon;
+use crate::patience::{next_second, soon};
 use crate::trial::{Edge, Trial};
 
 /// By server name, from Secrets that come, change and go.
@@ -171,8 +170,7 @@ pub(crate) async fn two_certificates(trial: Arc<Trial>) -> Result<()> {
     trial
         .apply(&ingress("z-older", "/", "older").yaml())
         .await?;
-    // The order of creation is known in seconds.
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    next_second().await;
     trial
         .apply(&ingress("a-newer", "/x", "newer").yaml())
         .await?;
