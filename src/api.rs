@@ -4,6 +4,7 @@
 
 pub mod byte_size;
 pub mod crd;
+pub mod drain;
 pub mod duration;
 pub mod load_balancer;
 pub mod service_template;
@@ -12,6 +13,7 @@ pub mod websocket;
 
 pub use byte_size::ByteSize;
 pub use crd::{CrdError, crd_json, crd_yaml};
+pub use drain::{ConnectionDrain, Rebalance};
 pub use duration::GatewayDuration;
 pub use load_balancer::{
     Backend, BackendService, Exposure, Listener, LoadBalancer, LoadBalancerSpec, Path, PathType,

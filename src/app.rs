@@ -12,9 +12,11 @@
 //! same on two cores, and such listeners reset queued connections when they close.
 
 pub mod data_plane;
+mod drainer;
 pub mod exposition;
 mod lead;
 pub mod observe;
+mod rebalancer;
 mod tunnels;
 
 use std::collections::BTreeMap;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::data_plane::DataPlane;
+use self::drainer::{Drainer, Wake};
 use crate::admin::Admin;
 use crate::balance::Registry;
 use crate::config::{Config, Source};
@@ -136,12 +139,9 @@ impl App {
             config.binding,
             handle.clone(),
         ));
-        let publisher = DataPlane::new(
-            Arc::clone(&proxy),
-            Arc::clone(&listeners),
-            handle.clone(),
-            config.windows.drain,
-        );
+        let wake = Wake::default();
+        let publisher = DataPlane::new(Arc::clone(&proxy), Arc::clone(&listeners), wake.clone());
+        let drainer = Drainer::new(Arc::clone(&proxy), wake.clone());
         let (mut control, told) = Control::new(
             config.settings,
             Arc::clone(&proxy.registry),
@@ -164,7 +164,7 @@ impl App {
         let stop = shutdown.forced.clone();
         let admin = config.admin.map(Admin::bind).transpose()?;
         let admin_address = admin.as_ref().map(Admin::address);
-        let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown, &handle);
+        let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown, &handle, &wake);
         let resign = shutdown.begun.clone();
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
         // A runtime may not be dropped where others are polled.
@@ -198,7 +198,10 @@ impl App {
                             Err(error) => tracing::error!(%error, "this replica never leads"),
                         }
                     };
-                    tokio::join!(control.run(updates, stop.clone()), serve_admin, lead);
+                    let run = control.run(updates, stop.clone());
+                    // Not on the threads of the data plane: it looks at every tunnel.
+                    let drain = stop.run_until_cancelled(drainer.run());
+                    tokio::join!(run, serve_admin, lead, drain);
                 });
                 housekeeping.abort();
             })

@@ -8,7 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod tunnels;
 
-pub use tunnels::{CloseTunnels, ListTunnels, Running, Selector, Sort, TunnelAction, Tunnels};
+pub use tunnels::{
+    CloseTunnels, DrainPod, ListTunnels, RebalanceTunnels, Running, Selector, Sort, TunnelAction,
+    Tunnels,
+};
 
 use crate::api::GatewayDuration;
 use crate::telemetry::LogFormat;

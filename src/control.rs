@@ -217,6 +217,9 @@ impl<P: Default, L: Publish> Control<P, L> {
         for upstream in &upstreams {
             self.set_endpoints(upstream);
         }
+        if !upstreams.is_empty() {
+            self.publisher.endpoints_changed();
+        }
     }
 
     fn is_due(&self) -> bool {

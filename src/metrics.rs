@@ -42,6 +42,8 @@ pub struct Metrics {
     pub reset_floods: AtomicU64,
     /// Errors of `accept` that concern the whole process.
     pub accept_errors: AtomicU64,
+    /// WebSockets that are to be closed, each at its time.
+    pub draining: AtomicU64,
     /// From a WebSocket request to the 101 of its pod, in seconds.
     pub websocket_handshakes: Histogram,
     /// From a change to the snapshot that serves it, in seconds.
@@ -69,6 +71,7 @@ impl Default for Metrics {
             head_timeouts: AtomicU64::new(0),
             reset_floods: AtomicU64::new(0),
             accept_errors: AtomicU64::new(0),
+            draining: AtomicU64::new(0),
             websocket_handshakes: Histogram::default(),
             publishes: Histogram::default(),
             rebuilds: Histogram::default(),

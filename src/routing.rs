@@ -11,6 +11,7 @@
 //! [`UpstreamId`] and [`RouteId`].
 
 pub mod certificate;
+pub mod drain;
 pub mod host;
 pub mod listener;
 pub mod names;
@@ -22,12 +23,13 @@ pub mod upstream;
 pub mod websocket;
 
 pub use certificate::{Certificate, CertificateTable};
+pub use drain::{ConnectionDrain, Rebalance};
 pub use host::{HostRoutes, HostTable, Match};
 pub use listener::{Listener, ListenerId, Protocol, Timeouts};
 pub use path::{PathKind, PathMatch};
 pub use route::{Backend, Origin, PolicyOverrides, Route, RouteId, Unavailable};
 pub use server_names::ServerNames;
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, Standing};
 pub use upstream::{Endpoint, EndpointSet, EndpointState, PodProtocol, UpstreamId};
 pub use websocket::{
     Keepalive, MaxAge, MessageLimits, Origins, WebSocketOverrides, WebSocketPolicy,

@@ -20,6 +20,7 @@ pub mod settings;
 
 mod attached;
 mod class;
+pub(crate) mod drain;
 mod ingress;
 mod load_balancer;
 mod lookup;
@@ -50,7 +51,9 @@ use ports::{Claimant, Ports};
 use tls::CertificateMemo;
 use upstreams::UpstreamUses;
 
-use crate::routing::{Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId};
+use crate::routing::{
+    ConnectionDrain, Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId,
+};
 use crate::world::{Kind, ObjectKey, ObjectName, World};
 
 /// What a world comes to.
@@ -128,6 +131,8 @@ impl Translator {
                     http1_only: Arc::default(),
                     timeouts: Timeouts::default(),
                     websocket: Arc::default(),
+                    drain: ConnectionDrain::default(),
+                    rebalance: None,
                     default_certificate: None,
                     certificates: BTreeMap::new(),
                     field: String::new(),

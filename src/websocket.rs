@@ -22,6 +22,7 @@ pub mod handshake;
 pub mod scanner;
 
 mod care;
+mod departures;
 mod drain;
 mod flow;
 mod gate;
@@ -31,15 +32,18 @@ mod pace;
 mod relay;
 mod relay_config;
 mod selection;
+mod surplus;
 mod table;
 mod tending;
 mod tunnel;
 
 pub use close::{By, Cause, CloseCode, Ending, Side};
+pub use departures::{Begun, Departures, Leave, Loss};
 pub use outcome::Outcome;
 pub use relay::{Relay, relay};
 pub use relay_config::RelayConfig;
 pub use scanner::{Scanner, Stop, Traffic};
 pub use selection::{Pod, Selection};
+pub use surplus::surplus;
 pub use table::{RouteTotals, TunnelTable};
 pub use tunnel::{TunnelGuard, TunnelInfo, TunnelView};

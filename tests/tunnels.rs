@@ -50,7 +50,7 @@ impl Stage {
         let mut command = Command::new(PROGRAM);
         command.arg("tunnels");
         let (action, rest) = match arguments {
-            ["close", rest @ ..] => (Some("close"), rest),
+            [action @ ("close" | "drain" | "rebalance"), rest @ ..] => (Some(*action), rest),
             rest => (None, rest),
         };
         command.args(action).args(["--admin", &admin]).args(rest);
@@ -165,7 +165,10 @@ async fn they_are_closed_by_selector_with_a_code_and_dry_first() {
         let (good, _, problem) = stage.run(&["close"]).await;
         assert!(!good && problem.contains("name what to close"), "{problem}");
         let (good, _, problem) = stage.run(&["close", "--all", "--code", "1002"]).await;
-        assert!(!good && problem.contains("code=1002"), "{problem}");
+        assert!(
+            !good && problem.contains("1001, 1008, 1012, 1013"),
+            "{problem}"
+        );
         let (good, _, _) = stage.run(&["close", "--all", "--over", "1s"]).await;
         assert!(good);
         assert_eq!(stays.close_frame().await.0, 1001);
@@ -201,6 +204,133 @@ async fn what_closes_is_asked_by_post_and_from_this_machine_only() {
                     Origin: https://evil.example\r\n\r\n";
         let answer = raw(admin, text.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_is_drained_dry_first_and_put_back() {
+    limited(async {
+        let pods = [RawPod::start().await, RawPod::start().await];
+        let addresses = [pods[0].address, pods[1].address];
+        let both = service("one", "", &addresses);
+        let ingress = ingress("one", HOSTS[0], "one");
+        let manifests = [("edge.yaml", EDGE), ("a.yaml", &both), ("b.yaml", &ingress)];
+        let holdfast = Holdfast::start(&manifests).await;
+        let stage = Stage { pods, holdfast };
+        let http = stage.holdfast.address("http");
+        let open = async |pod: usize| pair(http, false, HOSTS[0], &stage.pods[pod]).await;
+        // In turn, as each takes the pod that has the fewest.
+        let at = async || {
+            let views = stage.holdfast.app.tunnels().list();
+            let pod = views.first()?.info.endpoint;
+            addresses.iter().position(|address| *address == pod)
+        };
+        let whichever = async {
+            tokio::select! {
+                server = stage.pods[0].upgrade() => (0, server),
+                server = stage.pods[1].upgrade() => (1, server),
+            }
+        };
+        let (mut client, (drained, mut server)) =
+            tokio::join!(peers::open(http, false, HOSTS[0]), whichever);
+        soon("it is in the table", at).await;
+        let (mut other, mut its_pod) = open(1 - drained).await;
+
+        let pod = addresses[drained].to_string();
+        let drain = ["drain", "--pod", &pod, "--over", "200ms"];
+        let (good, text, problem) = stage.run(&[&drain[..], &["--dry-run"]].concat()).await;
+        assert!(good, "{problem}");
+        assert_eq!(
+            text,
+            format!("would drain pod {pod}: 1 WebSockets over 200ms\n  of default/one:80\n")
+        );
+        let said = frame(TEXT, true, b"still here");
+        client.send(&said).await;
+        assert_eq!(server.read(said.len()).await, said);
+
+        let (good, _, problem) = stage.run(&drain).await;
+        assert!(good, "{problem}");
+        let goodbye = (1012, "draining, please reconnect".to_owned());
+        assert_eq!(client.close_frame().await, goodbye);
+        assert_eq!(server.close_frame().await, goodbye);
+        drop((client, server));
+        // New ones go to the other pod, although it has more.
+        let more = [open(1 - drained).await, open(1 - drained).await];
+        let (good, text, problem) = stage.run(&["drain", "--pod", &pod, "--undo"]).await;
+        assert!(good, "{problem}");
+        assert!(text.contains("is used again"), "{text}");
+        let _back = open(drained).await;
+        other.send(&said).await;
+        assert_eq!(its_pod.read(said.len()).await, said);
+        drop(more);
+
+        let (good, _, problem) = stage.run(&["drain", "--pod", "192.0.2.1"]).await;
+        assert!(!good && problem.contains("no Service"), "{problem}");
+        let (good, _, _) = stage.run(&["drain"]).await;
+        assert!(!good);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn they_are_rebalanced_dry_first() {
+    limited(async {
+        let pods = [RawPod::start().await, RawPod::start().await];
+        let one = service("one", "", &[pods[0].address]);
+        let ingress = ingress("one", HOSTS[0], "one");
+        let manifests = [("edge.yaml", EDGE), ("a.yaml", &one), ("b.yaml", &ingress)];
+        let holdfast = Holdfast::start(&manifests).await;
+        let stage = Stage { pods, holdfast };
+        let mut tunnels = Vec::new();
+        for _ in 0..6 {
+            tunnels.push(stage.open(0).await);
+        }
+        let (good, text, _) = stage.run(&["rebalance", "--dry-run"]).await;
+        assert!(
+            good && text.starts_with("would move 0 WebSockets\n"),
+            "{text}"
+        );
+        let both = service("one", "", &[stage.pods[0].address, stage.pods[1].address]);
+        stage.holdfast.write_only("a.yaml", &both);
+        let text = soon("the new pod is known", async || {
+            let (good, text, problem) = stage.run(&["rebalance", "--dry-run"]).await;
+            assert!(good, "{problem}");
+            text.starts_with("would move 3 WebSockets\n")
+                .then_some(text)
+        })
+        .await;
+        let [first, second] = [0, 1].map(|index: usize| stage.pods[index].address);
+        assert!(text.contains("default/one:80\n"), "{text}");
+        assert!(
+            text.contains(&format!("  pod {first} has 6, of which 3 move\n")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("  pod {second} has 0, of which 0 move\n")),
+            "{text}"
+        );
+        let other = ["rebalance", "--service", "nobody/", "--dry-run"];
+        let (_, text, _) = stage.run(&other).await;
+        assert_eq!(text, "would move 0 WebSockets\n");
+
+        let (good, text, problem) = stage.run(&["rebalance", "--over", "0s"]).await;
+        assert!(
+            good && text.starts_with("moving 3 WebSockets"),
+            "{text}{problem}"
+        );
+        let mut closed = 0;
+        for (client, _) in &mut tunnels {
+            if !client
+                .is_silent(std::time::Duration::from_millis(500))
+                .await
+            {
+                closed += 1;
+            }
+        }
+        assert_eq!(closed, 3);
+        let (good, _, _) = stage.run(&["rebalance", "--tolerance-percent", "0"]).await;
+        assert!(!good);
     })
     .await;
 }

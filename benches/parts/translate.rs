@@ -92,6 +92,8 @@ fn world(size: usize) -> World {
         Object::LoadBalancer(Arc::new(LoadBalancer {
             meta: meta("edge", "edge".to_owned()),
             spec: api::LoadBalancerSpec {
+                connection_drain: None,
+                rebalance: None,
                 exposure: api::Exposure::Host,
                 service: None,
                 listeners: vec![

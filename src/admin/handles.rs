@@ -102,7 +102,7 @@ impl Handles {
         fixed
             .into_iter()
             .chain(pages)
-            .map(|(path, about)| format!("{path:<15} {about}\n"))
+            .map(|(path, about)| format!("{path:<18} {about}\n"))
             .collect()
     }
 }

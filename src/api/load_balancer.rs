@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::drain::{ConnectionDrain, Rebalance};
 use super::duration::GatewayDuration;
 use super::service_template::ServiceTemplate;
 use super::status::LoadBalancerStatus;
@@ -51,6 +52,12 @@ pub struct LoadBalancerSpec {
     /// The Service that this load balancer owns. Only with exposure `Service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceTemplate>,
+    /// How WebSockets end when what they use goes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_drain: Option<ConnectionDrain>,
+    /// Moving WebSockets to pods that have fewer. Absent: they stay where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
     /// The ports that clients connect to.
     #[schemars(length(min = 1, max = 32), extend(
         "x-kubernetes-list-type" = "map",

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::drain::{ConnectionDrain, Rebalance};
 use super::load_balancer::{Protocol, Timeouts};
 use super::websocket::WebSocket;
 
@@ -153,4 +154,11 @@ pub struct Effective {
     pub timeouts: Timeouts,
     /// Policy for WebSockets.
     pub websocket: WebSocket,
+    /// How they end when what they use goes away. Absent in a status that was written before
+    /// there was this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_drain: Option<ConnectionDrain>,
+    /// Moving them to pods that have fewer; absent = they stay where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
 }

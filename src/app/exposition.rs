@@ -186,6 +186,15 @@ impl Exposition {
                     .encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
             }
         }
+        let draining = self.proxy.metrics.draining.load(Ordering::Relaxed);
+        encoder
+            .encode_descriptor(
+                "tunnels_draining",
+                "WebSockets that wait for their time to be closed, as something they use goes away or they move",
+                None,
+                MetricType::Gauge,
+            )?
+            .encode_gauge(&i64::try_from(draining).unwrap_or(i64::MAX))?;
         let help = "WebSockets opened, by what the client speaks";
         let mut family = counter(encoder, "tunnels_opened", help)?;
         for (origin, total) in &totals {

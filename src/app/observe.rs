@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::drainer::Wake;
 use super::exposition::exposition;
 use super::tunnels;
 use crate::admin::{Handles, Query, Readiness};
@@ -21,12 +22,13 @@ const SHOWN: usize = 10;
 
 /// Read handles on a running process.
 #[must_use]
-pub fn handles(
+pub(super) fn handles(
     proxy: &Arc<Proxy>,
     told: &Told,
     leading: Option<watch::Receiver<bool>>,
     shutdown: &Shutdown,
     runtime: &Handle,
+    drainer: &Wake,
 ) -> Handles {
     let ready = {
         let told = told.clone();
@@ -75,6 +77,14 @@ pub fn handles(
         let (proxy, runtime, stop) = (Arc::clone(proxy), runtime.clone(), shutdown.begun.clone());
         move |query: &Query| tunnels::close(&proxy, &runtime, &stop, query)
     };
+    let drain = {
+        let (proxy, drainer) = (Arc::clone(proxy), drainer.clone());
+        move |query: &Query| tunnels::drain(&proxy, &drainer, query)
+    };
+    let rebalance = {
+        let (proxy, runtime, stop) = (Arc::clone(proxy), runtime.clone(), shutdown.begun.clone());
+        move |query: &Query| tunnels::rebalance(&proxy, &runtime, &stop, query)
+    };
     let counts = {
         let proxy = Arc::clone(proxy);
         move || {
@@ -90,6 +100,8 @@ pub fn handles(
         .json("/findings", "what is wrong, and the remedy", findings)
         .search("/tunnels", "open WebSockets", tunnels)
         .action("/tunnels/close", "POST: closes WebSockets", close)
+        .action("/tunnels/drain", "POST: takes a pod out of use", drain)
+        .action("/tunnels/rebalance", "POST: moves WebSockets", rebalance)
         .json(TUNNEL_COUNTS, "how many, by listener", counts)
 }
 

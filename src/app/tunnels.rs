@@ -1,6 +1,7 @@
 //! The tunnel table as operators see it: listed, filtered, and ended on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,18 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::drainer::Wake;
 use crate::admin::Query;
 use crate::api::GatewayDuration;
 use crate::proxy::Proxy;
-use crate::websocket::{Cause, Pod, Selection, Traffic, TunnelView};
+use crate::routing::{Rebalance, UpstreamId};
+use crate::websocket::{Cause, Pod, Selection, Traffic, TunnelView, surplus};
 
 /// The longest over which an operator may spread the closes.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Over which a pod is drained where the operator does not say.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// The page `/tunnels`: those that the query selects, sorted, as many as it wants.
 ///
@@ -60,13 +66,7 @@ pub(super) fn close(
     query: &Query,
 ) -> Result<Value, String> {
     let mut query = query.clone();
-    let over = match query.remove("over") {
-        None => Duration::ZERO,
-        Some(text) => duration("over", &text)?,
-    };
-    if over > LONGEST {
-        return Err("over: 24h at most".to_owned());
-    }
+    let over = over(&mut query)?.unwrap_or_default();
     let is_dry = flag(&mut query, "dryRun")?;
     let all = flag(&mut query, "all")?;
     let code = match query.remove("code").as_deref() {
@@ -111,6 +111,141 @@ pub(super) fn close(
     }))
 }
 
+/// The action `/tunnels/drain`: takes a pod out of use, and its WebSockets with it; or puts it back.
+///
+/// # Errors
+/// A query that cannot be read, or that names no pod that is served.
+pub(super) fn drain(proxy: &Proxy, drainer: &Wake, query: &Query) -> Result<Value, String> {
+    let mut query = query.clone();
+    let over = over(&mut query)?.unwrap_or(DRAIN);
+    let is_dry = flag(&mut query, "dryRun")?;
+    let undo = flag(&mut query, "undo")?;
+    let pod = pod(&mut query)?.ok_or("pod: name the pod that is to be drained, by its address")?;
+    nothing_else(&query)?;
+    let mut upstreams = Vec::new();
+    for upstream in proxy.registry.upstreams() {
+        for endpoint in upstream.endpoints() {
+            if pod.has(endpoint.address) {
+                if !is_dry {
+                    endpoint.set_cordon((!undo).then_some(over));
+                }
+                upstreams.push(upstream.id.to_string());
+            }
+        }
+    }
+    if upstreams.is_empty() {
+        return Err("pod: no Service that is routed to has a pod of this address".to_owned());
+    }
+    upstreams.sort_unstable();
+    let selection = Selection {
+        pod: Some(pod),
+        ..Selection::default()
+    };
+    let selected = proxy.tunnels.select(&selection).len();
+    if !is_dry {
+        tracing::info!(?pod, selected, ?over, undo, "an operator drains a pod");
+        drainer.wake();
+    }
+    Ok(json!({
+        "selected": selected,
+        "upstreams": upstreams,
+        "dryRun": is_dry,
+        "undo": undo,
+        "over": GatewayDuration(over).to_string(),
+    }))
+}
+
+/// The action `/tunnels/rebalance`: moves WebSockets from pods that have many to pods that have few.
+///
+/// # Errors
+/// A query that cannot be read.
+pub(super) fn rebalance(
+    proxy: &Arc<Proxy>,
+    runtime: &Handle,
+    stop: &CancellationToken,
+    query: &Query,
+) -> Result<Value, String> {
+    let mut query = query.clone();
+    let over = over(&mut query)?.unwrap_or_default();
+    let is_dry = flag(&mut query, "dryRun")?;
+    let service = query.remove("service").unwrap_or_default();
+    let tolerance = number(&mut query, "tolerancePercent")?;
+    let tolerance = tolerance.unwrap_or(Rebalance::default().tolerance_percent);
+    if !(1..=100).contains(&tolerance) {
+        return Err("tolerancePercent: a number from 1 to 100 is expected".to_owned());
+    }
+    nothing_else(&query)?;
+    let mut by_pod: HashMap<(Arc<UpstreamId>, SocketAddr), Vec<u64>> = HashMap::new();
+    proxy.tunnels.visit(|id, info| {
+        let place = (Arc::clone(&info.upstream), info.endpoint);
+        by_pod.entry(place).or_default().push(id);
+    });
+    let mut upstreams = BTreeMap::new();
+    let mut moving: Vec<u64> = Vec::new();
+    for upstream in proxy.registry.upstreams() {
+        let name = upstream.id.to_string();
+        if !name.contains(&service) {
+            continue;
+        }
+        let pods = upstream.ready();
+        let mut held: Vec<Vec<u64>> = pods
+            .iter()
+            .map(|pod| by_pod.remove(&(Arc::clone(&upstream.id), *pod)))
+            .map(Option::unwrap_or_default)
+            .collect();
+        let loads: Vec<usize> = held.iter().map(Vec::len).collect();
+        if loads.iter().all(|load| *load == 0) {
+            continue;
+        }
+        let surplus = surplus(&loads, tolerance);
+        for (held, leaving) in held.iter_mut().zip(&surplus) {
+            fastrand::shuffle(held);
+            moving.extend(held.iter().take(*leaving));
+        }
+        let pods = pods.iter().zip(loads).zip(surplus);
+        let pods = pods.map(
+            |((pod, open), moving)| json!({ "endpoint": pod, "open": open, "moving": moving }),
+        );
+        upstreams.insert(name, Value::Array(pods.collect()));
+    }
+    let selected = moving.len();
+    if !is_dry {
+        tracing::info!(selected, ?over, "an operator rebalances WebSockets");
+        let tunnels = proxy.tunnels.clone();
+        let stop = stop.clone();
+        runtime.spawn(async move {
+            let ending = tunnels.end_each(moving, over, Cause::Rebalance, 1012);
+            stop.run_until_cancelled(ending).await;
+        });
+    }
+    Ok(json!({
+        "selected": selected,
+        "upstreams": upstreams,
+        "dryRun": is_dry,
+        "over": GatewayDuration(over).to_string(),
+    }))
+}
+
+/// Over which time closes are to be spread.
+fn over(query: &mut Query) -> Result<Option<Duration>, String> {
+    let over = query.remove("over");
+    let over = over.map(|text| duration("over", &text)).transpose()?;
+    if over.is_some_and(|over| over > LONGEST) {
+        return Err("over: 24h at most".to_owned());
+    }
+    Ok(over)
+}
+
+fn pod(query: &mut Query) -> Result<Option<Pod>, String> {
+    let pod = query.remove("pod");
+    pod.map(|text| {
+        let port = text.parse().map(Pod::Port);
+        port.or_else(|_| text.parse().map(Pod::Address))
+            .map_err(|_| "pod: an IP address is expected, or one with a port".to_owned())
+    })
+    .transpose()
+}
+
 fn selection(query: &mut Query) -> Result<Selection, String> {
     let mut ids = Vec::new();
     for id in query.remove("id").unwrap_or_default().split(',') {
@@ -131,14 +266,7 @@ fn selection(query: &mut Query) -> Result<Selection, String> {
                 .map_err(|_| "client: an IP address is expected")
         })
         .transpose()?;
-    let pod = query.remove("pod");
-    let pod = pod
-        .map(|text| {
-            let port = text.parse().map(Pod::Port);
-            port.or_else(|_| text.parse().map(Pod::Address))
-                .map_err(|_| "pod: an IP address is expected, or one with a port")
-        })
-        .transpose()?;
+    let pod = pod(query)?;
     Ok(Selection {
         ids,
         route: query.remove("route"),

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A pod address as the proxy uses it. `P` is what the proxy keeps with it: idle connections.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Endpoint<P> {
     pub pool: P,
     in_flight: AtomicUsize,
     retired: AtomicBool,
+    /// Milliseconds and one, or 0; see [`Endpoint::cordon`].
+    cordon: AtomicU64,
 }
 
 /// Counts one request or tunnel on an endpoint until it is dropped.
@@ -28,6 +31,7 @@ impl<P: Default> Endpoint<P> {
             pool: P::default(),
             in_flight: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
+            cordon: AtomicU64::new(0),
         }
     }
 }
@@ -43,6 +47,23 @@ impl<P> Endpoint<P> {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
+    }
+
+    /// An operator takes it out of use: it gets new work only where no other endpoint can, and its
+    /// tunnels are to be closed over this time. `None` = it is in use again. Forgotten with the
+    /// endpoint.
+    pub fn set_cordon(&self, window: Option<Duration>) {
+        let millis = window.map_or(0, |window| {
+            u64::try_from(window.as_millis()).map_or(u64::MAX, |millis| millis.saturating_add(1))
+        });
+        self.cordon.store(millis, Ordering::Relaxed);
+    }
+
+    /// Over which time its tunnels are to be closed, if an operator has taken it out of use.
+    #[must_use]
+    pub fn cordon(&self) -> Option<Duration> {
+        let millis = self.cordon.load(Ordering::Relaxed);
+        millis.checked_sub(1).map(Duration::from_millis)
     }
 
     pub(super) fn retire(&self) {

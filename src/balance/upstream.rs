@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 
 use super::endpoint::Endpoint;
-use crate::routing::{EndpointSet, UpstreamId};
+use crate::routing::{EndpointSet, EndpointState, UpstreamId};
 
 /// One port of one Service with its live endpoints.
 #[derive(Debug)]
@@ -58,24 +58,80 @@ impl<P: Default> Upstream<P> {
 }
 
 impl<P> Upstream<P> {
-    /// An endpoint for new work that is not among `tried`.
+    /// An endpoint for a request, not among `tried`.
     ///
     /// Two candidates are compared, the next in turn and the one after, and the one with less in
     /// flight is taken: round robin while nothing is in flight, and away from pods that hold more
     /// tunnels or answer more slowly.
     #[must_use]
     pub fn pick(&self, tried: &[SocketAddr]) -> Option<Arc<Endpoint<P>>> {
+        self.first(
+            |open| {
+                let first = open.next()?;
+                match open.next() {
+                    Some(second) if second.in_flight() < first.in_flight() => Some(second),
+                    _ => Some(first),
+                }
+            },
+            tried,
+        )
+    }
+
+    /// An endpoint for a tunnel, not among `tried`: the one with the least in flight. Tunnels stay,
+    /// so that the choice is worth a look at all of them; a pod that has come later is given its
+    /// share first.
+    #[must_use]
+    pub fn pick_for_tunnel(&self, tried: &[SocketAddr]) -> Option<Arc<Endpoint<P>>> {
+        self.first(
+            |open| open.min_by_key(|endpoint| endpoint.in_flight()),
+            tried,
+        )
+    }
+
+    /// The choice among the candidates from the next in turn on: those in use, or, where there is
+    /// none of them, the others.
+    fn first(
+        &self,
+        choose: impl for<'a> Fn(
+            &mut dyn Iterator<Item = &'a Arc<Endpoint<P>>>,
+        ) -> Option<&'a Arc<Endpoint<P>>>,
+        tried: &[SocketAddr],
+    ) -> Option<Arc<Endpoint<P>>> {
         let members = self.members.load();
         let count = members.candidates.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut open = (0..count)
-            .filter_map(|step| members.candidates.get(turn.wrapping_add(step) % count))
-            .filter(|endpoint| !tried.contains(&endpoint.address));
-        let first = open.next()?;
-        match open.next() {
-            Some(second) if second.in_flight() < first.in_flight() => Some(Arc::clone(second)),
-            _ => Some(Arc::clone(first)),
-        }
+        let open = |cordoned: bool| {
+            (0..count)
+                .filter_map(|step| members.candidates.get(turn.wrapping_add(step) % count))
+                .filter(move |endpoint| {
+                    endpoint.cordon().is_some() == cordoned && !tried.contains(&endpoint.address)
+                })
+        };
+        choose(&mut open(false))
+            .or_else(|| choose(&mut open(true)))
+            .cloned()
+    }
+
+    /// The endpoint of this address, whatever its state.
+    #[must_use]
+    pub fn endpoint(&self, address: SocketAddr) -> Option<Arc<Endpoint<P>>> {
+        self.members.load().all.get(&address).cloned()
+    }
+
+    /// The addresses that are ready, in order, but for those that an operator has taken out of use.
+    pub fn ready(&self) -> Vec<SocketAddr> {
+        let members = self.members.load();
+        members
+            .set
+            .all()
+            .iter()
+            .filter(|endpoint| endpoint.state == EndpointState::Ready)
+            .map(|endpoint| endpoint.address)
+            .filter(|address| {
+                let endpoint = members.all.get(address);
+                endpoint.is_some_and(|endpoint| endpoint.cordon().is_none())
+            })
+            .collect()
     }
 
     /// Every endpoint, in no particular order.
@@ -118,9 +174,11 @@ impl<P: Default> Members<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::balance::endpoint::InFlight;
-    use crate::routing::{Endpoint as Member, EndpointState, PodProtocol};
+    use crate::routing::{Endpoint as Member, PodProtocol};
 
     fn upstream(ports: &[u16]) -> Upstream<()> {
         let id = UpstreamId {
@@ -165,6 +223,41 @@ mod tests {
         held.retain(|held| held.endpoint().address.port() == 1);
         assert_eq!(held.len(), 50);
         assert_eq!(ports(&upstream, 10), [2; 10]);
+    }
+
+    #[test]
+    fn a_tunnel_goes_where_the_fewest_are() {
+        let upstream = upstream(&[1, 2, 3, 4, 5]);
+        let mut held: Vec<InFlight<()>> = Vec::new();
+        for _ in 0..100 {
+            held.extend(upstream.pick_for_tunnel(&[]).map(InFlight::new));
+        }
+        held.retain(|held| held.endpoint().address.port() != 4);
+        for _ in 0..20 {
+            let picked = upstream.pick_for_tunnel(&[]).unwrap();
+            assert_eq!(picked.address.port(), 4);
+            held.push(InFlight::new(picked));
+        }
+        let next = upstream.pick_for_tunnel(&[SocketAddr::from(([127, 0, 0, 1], 4))]);
+        assert_ne!(next.unwrap().address.port(), 4);
+    }
+
+    #[test]
+    fn a_cordoned_endpoint_gets_work_only_where_no_other_can() {
+        let upstream = upstream(&[1, 2]);
+        let first = SocketAddr::from(([127, 0, 0, 1], 1));
+        let second = SocketAddr::from(([127, 0, 0, 1], 2));
+        upstream
+            .endpoint(first)
+            .unwrap()
+            .set_cordon(Some(Duration::ZERO));
+        assert_eq!(ports(&upstream, 6), [2; 6]);
+        assert_eq!(upstream.pick_for_tunnel(&[]).unwrap().address, second);
+        assert_eq!(upstream.pick(&[second]).unwrap().address, first);
+        let cordoned = upstream.endpoint(first).unwrap();
+        assert_eq!(cordoned.cordon(), Some(Duration::ZERO));
+        cordoned.set_cordon(None);
+        assert_eq!(ports(&upstream, 4), [1, 1, 2, 2]);
     }
 
     #[test]

@@ -25,6 +25,52 @@ pub struct Tunnels {
 pub enum TunnelAction {
     /// Close those that are selected, on both sides, with a Close frame.
     Close(CloseTunnels),
+    /// Take a pod out of use: new WebSockets and requests go to others, and those that it has are
+    /// closed one by one with 1012 (reconnect at once).
+    Drain(DrainPod),
+    /// Move WebSockets from pods that have many to pods that have few: some are closed with 1012 and
+    /// come back to the pods that have the fewest.
+    Rebalance(RebalanceTunnels),
+}
+
+/// Flags of `drain`.
+#[derive(Debug, Args)]
+pub struct DrainPod {
+    /// Where it runs. Each replica drains what it has.
+    #[command(flatten)]
+    pub running: Running,
+    /// The pod: IP or IP:PORT.
+    #[arg(long, value_name = "ADDR")]
+    pub pod: String,
+    /// Over which time its WebSockets are closed.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub over: Duration,
+    /// Use it again. A pod that leaves its Service is forgotten by itself.
+    #[arg(long)]
+    pub undo: bool,
+    /// Only say how many it would be.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Flags of `rebalance`.
+#[derive(Debug, Args)]
+pub struct RebalanceTunnels {
+    /// Where it runs. Each replica moves what it has.
+    #[command(flatten)]
+    pub running: Running,
+    /// Of Services whose NAMESPACE/NAME:PORT has this in it; otherwise of all.
+    #[arg(long, value_name = "TEXT")]
+    pub service: Option<String>,
+    /// By how much the pods of a Service may differ, in percent of what they hold on average.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub tolerance_percent: u8,
+    /// Over which time they are closed.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub over: Duration,
+    /// Only say how many it would be, and of which pods.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Flags of the list.
@@ -65,7 +111,7 @@ pub struct CloseTunnels {
     pub all: bool,
     /// The Close code that both peers are told: 1001 going away, 1008 policy, 1012 reconnect at once,
     /// 1013 try again later.
-    #[arg(long, default_value_t = 1001, value_parser = clap::value_parser!(u16).range(1000..=1013))]
+    #[arg(long, default_value_t = 1001, value_parser = close_code)]
     pub code: u16,
     /// Spread the closes over this time, so that their clients do not all come back at once.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
@@ -177,5 +223,16 @@ impl Selector {
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+    }
+}
+
+/// A code that the proxy may close with.
+fn close_code(text: &str) -> Result<u16, String> {
+    match text {
+        "1001" => Ok(1001),
+        "1008" => Ok(1008),
+        "1012" => Ok(1012),
+        "1013" => Ok(1013),
+        _ => Err("one of 1001, 1008, 1012, 1013 is expected".to_owned()),
     }
 }

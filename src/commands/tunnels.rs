@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::admin::{Method, ask};
 use super::print;
 use crate::api::GatewayDuration;
-use crate::cli::{CloseTunnels, ListTunnels, Output, TunnelAction, Tunnels};
+use crate::cli::{
+    CloseTunnels, DrainPod, ListTunnels, Output, RebalanceTunnels, TunnelAction, Tunnels,
+};
 use crate::inspect;
 
 /// Between two lists that follow each other.
@@ -23,6 +25,8 @@ pub fn tunnels(tunnels: &Tunnels) -> anyhow::Result<ExitCode> {
     match &tunnels.action {
         None => list(&tunnels.list),
         Some(TunnelAction::Close(close)) => self::close(close),
+        Some(TunnelAction::Drain(drain)) => self::drain(drain),
+        Some(TunnelAction::Rebalance(rebalance)) => self::rebalance(rebalance),
     }
 }
 
@@ -58,6 +62,68 @@ fn close(close: &CloseTunnels) -> anyhow::Result<ExitCode> {
     let admin = close.running.admin;
     let answer = ask(Method::Post, admin, "/tunnels/close", &parameters)?;
     print(&words(&answer).context("the answer is not one of this version")?)
+}
+
+fn drain(drain: &DrainPod) -> anyhow::Result<ExitCode> {
+    let parameters = [
+        ("pod", drain.pod.clone()),
+        ("over", GatewayDuration(drain.over).to_string()),
+        ("undo", drain.undo.to_string()),
+        ("dryRun", drain.dry_run.to_string()),
+    ];
+    let answer = ask(
+        Method::Post,
+        drain.running.admin,
+        "/tunnels/drain",
+        &parameters,
+    )?;
+    let words = || {
+        let count = answer["selected"].as_u64()?;
+        let over = answer["over"].as_str()?;
+        let pod = &drain.pod;
+        let mut text = match (drain.dry_run, drain.undo) {
+            (true, false) => format!("would drain pod {pod}: {count} WebSockets over {over}\n"),
+            (false, false) => format!("draining pod {pod}: {count} WebSockets over {over}\n"),
+            (true, true) => format!("would use pod {pod} again; it has {count} WebSockets\n"),
+            (false, true) => format!("pod {pod} is used again; it has {count} WebSockets\n"),
+        };
+        for upstream in answer["upstreams"].as_array()? {
+            text.push_str(&format!("  of {}\n", upstream.as_str()?));
+        }
+        Some(text)
+    };
+    print(&words().context("the answer is not one of this version")?)
+}
+
+fn rebalance(rebalance: &RebalanceTunnels) -> anyhow::Result<ExitCode> {
+    let mut parameters = vec![
+        ("tolerancePercent", rebalance.tolerance_percent.to_string()),
+        ("over", GatewayDuration(rebalance.over).to_string()),
+        ("dryRun", rebalance.dry_run.to_string()),
+    ];
+    parameters.extend(rebalance.service.clone().map(|text| ("service", text)));
+    let admin = rebalance.running.admin;
+    let answer = ask(Method::Post, admin, "/tunnels/rebalance", &parameters)?;
+    let words = || {
+        let count = answer["selected"].as_u64()?;
+        let mut text = match rebalance.dry_run {
+            true => format!("would move {count} WebSockets\n"),
+            false => format!(
+                "moving {count} WebSockets over {}\n",
+                answer["over"].as_str()?
+            ),
+        };
+        for (upstream, pods) in answer["upstreams"].as_object()? {
+            text.push_str(&format!("{upstream}\n"));
+            for pod in pods.as_array()? {
+                let (open, moving) = (pod["open"].as_u64()?, pod["moving"].as_u64()?);
+                let pod = pod["endpoint"].as_str()?;
+                text.push_str(&format!("  pod {pod} has {open}, of which {moving} move\n"));
+            }
+        }
+        Some(text)
+    };
+    print(&words().context("the answer is not one of this version")?)
 }
 
 fn words(answer: &Value) -> Option<String> {

@@ -10,6 +10,9 @@ pub trait Publish: Send {
     /// not be bound. An equal snapshot changes nothing.
     fn publish(&mut self, snapshot: Snapshot) -> Vec<BindFailure>;
 
+    /// Endpoints have changed.
+    fn endpoints_changed(&mut self);
+
     /// Tries again to bind what could not be bound.
     fn retry(&mut self) -> Vec<BindFailure>;
 }

@@ -12,6 +12,7 @@ use crate::routing::path::normalize;
 use crate::routing::{
     Backend, HostRoutes, HostTable, Listener, Match, PathKind, Protocol, Route, Snapshot,
 };
+use crate::translate::drain::{drain_in_force, rebalance_in_force};
 
 /// How many of the routes that do not serve the URL are listed; a host may have thousands.
 const LISTED: usize = 100;
@@ -288,6 +289,9 @@ impl Explanation {
         for (what, value) in policy::websocket_lines(&effective.websocket) {
             add(what, value);
         }
+        for (what, value) in policy::drain_lines(listener) {
+            add(what, value);
+        }
         let backends: Vec<Value> = route.backends.iter().map(policy::backend_json).collect();
         let is_usable = |backend: &Backend| backend.weight > 0 && backend.target.is_ok();
         if !route.backends.iter().any(is_usable) {
@@ -311,6 +315,8 @@ impl Explanation {
             "declaredBy": policy::origin_json(route),
             "backends": backends,
             "policy": effective.json(),
+            "connectionDrain": drain_in_force(&listener.drain),
+            "rebalance": listener.rebalance.as_ref().map(rebalance_in_force),
         });
     }
 }

@@ -95,6 +95,26 @@ pub(super) fn websocket_lines(policy: &WebSocketPolicy) -> Vec<(&'static str, St
     lines
 }
 
+/// How WebSockets end when what they use goes away, and whether they are moved, for people.
+pub(super) fn drain_lines(listener: &Listener) -> Vec<(&'static str, String)> {
+    let drain = &listener.drain;
+    let text = format!(
+        "over {}, of a pod over {}, {} a second at most",
+        GatewayDuration(drain.timeout),
+        GatewayDuration(drain.pod_timeout),
+        drain.closes_per_second
+    );
+    let mut lines = vec![("WebSocket drain", text)];
+    if let Some(rebalance) = &listener.rebalance {
+        let text = format!(
+            "until pods differ by {} % at most, {} a second",
+            rebalance.tolerance_percent, rebalance.closes_per_second
+        );
+        lines.push(("WebSocket rebalancing", text));
+    }
+    lines
+}
+
 /// `none` where there is no limit.
 pub(super) fn limit(duration: Option<Duration>) -> String {
     duration.map_or_else(

@@ -53,7 +53,11 @@ pub async fn forward(
     let mut pooled = attempts == Attempts::Pooled;
     let mut error = ProxyError::new(Reason::NoEndpoints);
     while tried.len() < MAX_ENDPOINTS {
-        let Some(endpoint) = plan.upstream.pick(&tried) else {
+        let picked = match attempts {
+            Attempts::Pooled => plan.upstream.pick(&tried),
+            Attempts::Fresh => plan.upstream.pick_for_tunnel(&tried),
+        };
+        let Some(endpoint) = picked else {
             break;
         };
         let in_flight = InFlight::new(Arc::clone(&endpoint));

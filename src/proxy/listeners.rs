@@ -3,7 +3,7 @@
 //! ```text
 //! Snapshot ─▶ reconcile ─┬─ new port ─▶ bind ─▶ accept loop        (an error is reported, the rest goes on)
 //!                        ├─ kept port ─▶ untouched; a new owner takes the socket over
-//!                        └─ gone ─▶ stop accepting ─▶ connections and tunnels drain
+//!                        └─ gone ─▶ stop accepting ─▶ connections drain
 //! ```
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -79,15 +79,13 @@ impl Listeners {
         }
     }
 
-    /// Opens and closes ports so that they are those of the snapshot. Answers the listeners that
-    /// have left, whose tunnels are to be drained, and the binds that failed; call again to retry
-    /// those. After [`Listeners::stop`] it does nothing.
-    pub fn reconcile(&self, snapshot: &Snapshot) -> (Vec<ListenerId>, Vec<BindError>) {
+    /// Opens and closes ports so that they are those of the snapshot. Answers the binds that
+    /// failed; call again to retry those. After [`Listeners::stop`] it does nothing.
+    pub fn reconcile(&self, snapshot: &Snapshot) -> Vec<BindError> {
         let mut open = self.lock();
-        let mut left = Vec::new();
         let mut errors = Vec::new();
         if self.stop.is_cancelled() {
-            return (left, errors);
+            return errors;
         }
         // Bind before anything is closed: a listener that moves to a port it cannot have stays
         // on its old one.
@@ -98,7 +96,6 @@ impl Listeners {
                 Some(port) => self.owner(&listener.id).map(|owner| {
                     let before = port.owner.swap(Arc::new(owner));
                     before.drain.begin();
-                    left.push(ListenerId::clone(&before.id));
                 }),
                 None => self
                     .bind(&listener.id, listener.target_port)
@@ -129,16 +126,10 @@ impl Listeners {
                 tracing::info!(listener = %owner.id, port = number, "no longer listening");
                 port.stop.cancel();
                 owner.drain.begin();
-                // A listener that has moved to another port keeps its tunnels.
-                if !snapshot.listeners.contains_key(&*owner.id) {
-                    left.push(ListenerId::clone(&owner.id));
-                }
             }
             wanted
         });
-        // A listener whose port went to another may itself have moved.
-        left.retain(|id| !snapshot.listeners.contains_key(id));
-        (left, errors)
+        errors
     }
 
     /// Where listeners are bound.

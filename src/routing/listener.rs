@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::certificate::CertificateTable;
+use super::drain::{ConnectionDrain, Rebalance};
 use super::host::HostTable;
 use super::server_names::ServerNames;
 use super::websocket::WebSocketPolicy;
@@ -66,6 +67,10 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// Policy for WebSockets.
     pub websocket: Arc<WebSocketPolicy>,
+    /// How tunnels end when what they use goes away.
+    pub drain: ConnectionDrain,
+    /// Moving tunnels to pods that hold fewer; `None` = they stay.
+    pub rebalance: Option<Rebalance>,
     /// Hosts served here. Listeners with equal routes share one table.
     pub hosts: Arc<HostTable>,
     /// Certificates by name (HTTPS only; empty otherwise).

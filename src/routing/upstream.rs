@@ -54,6 +54,9 @@ pub enum EndpointState {
     /// Terminating but still serving: keeps what it has, and takes new work only when no endpoint
     /// is ready (KEP-1669, as kube-proxy does).
     Draining,
+    /// Not ready, and not terminating either: keeps what it has, and takes nothing new. A probe that
+    /// fails for a moment cuts nobody off.
+    NotReady,
 }
 
 /// The endpoints of one upstream: sorted by address, without duplicates.
@@ -68,7 +71,7 @@ impl EndpointSet {
     /// may briefly disagree while an endpoint moves between them.
     #[must_use]
     pub fn new(mut endpoints: Vec<Endpoint>) -> Self {
-        // `Ready` orders before `Draining`, so dedup keeps the better state.
+        // Better states order first, so dedup keeps the best one.
         endpoints.sort_unstable();
         endpoints.dedup_by_key(|endpoint| endpoint.address);
         let ready = endpoints
@@ -85,6 +88,15 @@ impl EndpointSet {
     #[must_use]
     pub fn all(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// What may be sent to this address; `None` = it is not an endpoint.
+    #[must_use]
+    pub fn state(&self, address: SocketAddr) -> Option<EndpointState> {
+        let index = self
+            .endpoints
+            .binary_search_by_key(&address, |endpoint| endpoint.address);
+        Some(self.endpoints.get(index.ok()?)?.state)
     }
 
     /// How many endpoints are ready.

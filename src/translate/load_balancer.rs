@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
+use super::drain::{connection_drain, rebalance};
 use super::finding::{Notes, Reason};
 use super::name;
 use super::part::{Claim, Contribution, ListenerSpec, Part, Seniority};
@@ -15,8 +16,8 @@ use super::service::{self, PortRef};
 use super::websocket::websocket;
 use crate::api::{self, GatewayDuration};
 use crate::routing::{
-    Backend, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Route, RouteId, ServerNames,
-    Timeouts, Unavailable, WebSocketPolicy,
+    Backend, ConnectionDrain, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Rebalance,
+    Route, RouteId, ServerNames, Timeouts, Unavailable, WebSocketPolicy,
 };
 use crate::world::{Kind, LoadBalancer, ObjectKey, ObjectName};
 
@@ -43,6 +44,8 @@ pub(super) fn part(load_balancer: &LoadBalancer, context: &mut Context<'_>) -> P
             namespace: Arc::clone(&name.namespace),
             name: Arc::clone(&name.name),
         }),
+        drain: connection_drain(load_balancer.spec.connection_drain, &mut notes),
+        rebalance: rebalance(load_balancer.spec.rebalance, &mut notes),
         part: &mut part,
         notes: &mut notes,
     };
@@ -59,6 +62,8 @@ struct Builder<'a, 'w> {
     context: &'a mut Context<'w>,
     load_balancer: &'a LoadBalancer,
     origin: Arc<Origin>,
+    drain: ConnectionDrain,
+    rebalance: Option<Rebalance>,
     part: &'a mut Part,
     notes: &'a mut Notes,
 }
@@ -196,6 +201,8 @@ impl Builder<'_, '_> {
             },
             timeouts,
             websocket: Arc::new(websocket),
+            drain: self.drain,
+            rebalance: self.rebalance,
             default_certificate: None,
             certificates: BTreeMap::new(),
             field,

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use super::finding::Finding;
 use super::sorted::{SortedMap, SortedSet};
 use crate::api::Exposure;
-use crate::routing::{Certificate, Protocol, Route, ServerNames, Timeouts, WebSocketPolicy};
+use crate::routing::{
+    Certificate, ConnectionDrain, Protocol, Rebalance, Route, ServerNames, Timeouts,
+    WebSocketPolicy,
+};
 use crate::world::{Kind, Metadata, ObjectKey, ObjectName};
 
 /// An object's part of the translation: a pure function of the object and of what it names.
@@ -149,6 +152,8 @@ pub(super) struct ListenerSpec {
     pub(super) http1_only: Arc<ServerNames>,
     pub(super) timeouts: Timeouts,
     pub(super) websocket: Arc<WebSocketPolicy>,
+    pub(super) drain: ConnectionDrain,
+    pub(super) rebalance: Option<Rebalance>,
     /// For clients without a server name, and for names that nobody has.
     pub(super) default_certificate: Option<Arc<Certificate>>,
     /// By the names in the certificates, exact or `*.suffix`.

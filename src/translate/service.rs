@@ -162,7 +162,8 @@ pub fn endpoints(world: &World, upstream: &UpstreamId) -> EndpointSet {
                 state: match (found.ready, found.serving, found.terminating) {
                     (true, _, false) => EndpointState::Ready,
                     (_, true, true) => EndpointState::Draining,
-                    _ => return None,
+                    (_, _, false) => EndpointState::NotReady,
+                    (_, false, true) => return None,
                 },
             })
         })
@@ -176,7 +177,7 @@ pub fn endpoint_finding(world: &World, upstream: &UpstreamId) -> Option<Finding>
     let name = service_name(upstream);
     let service = world.services().get(&name)?;
     let port = port_by_number(service, i32::from(upstream.port))?;
-    if !endpoints(world, upstream).all().is_empty() {
+    if endpoints(world, upstream).candidates().next().is_some() {
         return None;
     }
     let port_name = port.name.as_deref().unwrap_or("");

@@ -12,7 +12,7 @@
 //! | client sends a message or frame that is too big | 1009 | 1001 |
 //! | client sends too fast | 1008 | 1001 |
 //! | idle, shutdown, listener or route removed, operator | 1001 | 1001 |
-//! | drain, age | 1012 | 1012 |
+//! | drain, rebalancing, age | 1012 | 1012 |
 //!
 //! A peer that has already sent a Close is answered with the code that it sent, whatever the
 //! cause, as an endpoint would (RFC 6455 §5.5.1). A pod that dies is 1011 and not 1014 (bad
@@ -84,6 +84,8 @@ pub enum Cause {
     ProtocolError,
     /// The client sent faster than it may.
     RateExceeded,
+    /// Its pod holds more than others, and the client should come back to one of them.
+    Rebalance,
     /// The route that it came by is no longer configured.
     RouteRemoved,
     /// The proxy shuts down.
@@ -92,7 +94,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes, in the order of their numbers.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::ClientGone,
         Self::Drain,
         Self::Dropped,
@@ -106,6 +108,7 @@ impl Cause {
         Self::PodGone,
         Self::ProtocolError,
         Self::RateExceeded,
+        Self::Rebalance,
         Self::RouteRemoved,
         Self::Shutdown,
     ];
@@ -127,6 +130,7 @@ impl Cause {
             Self::PodGone => "pod_gone",
             Self::ProtocolError => "protocol_error",
             Self::RateExceeded => "rate_exceeded",
+            Self::Rebalance => "rebalance",
             Self::RouteRemoved => "route_removed",
             Self::Shutdown => "shutdown",
         }
@@ -136,7 +140,7 @@ impl Cause {
     #[must_use]
     pub fn code(self, side: Side, by: By) -> u16 {
         match self {
-            Self::Drain | Self::MaxAge => SERVICE_RESTART,
+            Self::Drain | Self::MaxAge | Self::Rebalance => SERVICE_RESTART,
             Self::ProtocolError if by == By::from(side) => PROTOCOL_ERROR,
             Self::MessageTooBig if side == Side::Client => TOO_BIG,
             Self::RateExceeded if side == Side::Client => POLICY_VIOLATION,
@@ -175,6 +179,7 @@ impl Cause {
             Self::PodGone => "backend gone",
             Self::ProtocolError => "protocol error",
             Self::RateExceeded => "too many messages",
+            Self::Rebalance => "rebalancing, please reconnect",
             Self::RouteRemoved => "route removed",
             Self::Shutdown => "proxy shutting down",
         }

@@ -35,6 +35,17 @@ pub enum Pod {
     Port(SocketAddr),
 }
 
+impl Pod {
+    /// Whether the address is one of the pod's.
+    #[must_use]
+    pub fn has(self, endpoint: SocketAddr) -> bool {
+        match self {
+            Self::Address(address) => endpoint.ip() == address,
+            Self::Port(address) => endpoint == address,
+        }
+    }
+}
+
 impl Selection {
     /// Whether the tunnel is meant.
     #[must_use]
@@ -42,8 +53,7 @@ impl Selection {
         let info = &view.info;
         let is_pod = match self.pod {
             None => true,
-            Some(Pod::Address(address)) => info.endpoint.ip() == address,
-            Some(Pod::Port(address)) => info.endpoint == address,
+            Some(pod) => pod.has(info.endpoint),
         };
         // Texts last: they are made for each tunnel.
         is_pod

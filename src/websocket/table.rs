@@ -151,6 +151,15 @@ impl TunnelTable {
         views
     }
 
+    /// Calls `visit` for every open tunnel that nobody has asked to end, in no particular order and
+    /// without a lock. All of them live until the last call, so that their parts may be told apart
+    /// by their addresses.
+    pub fn visit(&self, mut visit: impl FnMut(u64, &TunnelInfo)) {
+        for record in self.records(|record| !record.is_ending()) {
+            visit(record.id, &record.info);
+        }
+    }
+
     /// Totals by route, in no particular order. Each count never goes back from one call to the
     /// next, as long as the route is not [forgotten](Self::forget_routes).
     #[must_use]

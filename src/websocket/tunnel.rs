@@ -261,6 +261,11 @@ impl Record {
         first
     }
 
+    /// Whether somebody has asked to end it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.requested.load(Ordering::Relaxed) != 0
+    }
+
     pub(super) fn traffic(&self, from: Side) -> Traffic {
         self.counters(from).read()
     }

@@ -17,6 +17,15 @@ use crate::peers::{
 
 const HOST: &str = "ws.example";
 
+/// The load balancer of the tests. What loses something it uses is drained over so long a time that
+/// its time does not come in a test: nothing is closed at once.
+fn edge() -> String {
+    EDGE.replace(
+        "  exposure: Host\n",
+        "  exposure: Host\n  connectionDrain: {timeout: 24h, podTimeout: 24h}\n",
+    )
+}
+
 async fn limited(test: impl Future<Output = ()>) {
     tokio::time::timeout(LIMIT, test).await.unwrap();
 }
@@ -37,7 +46,7 @@ impl Held {
             .unwrap();
         let first = pods.echo_addresses()[0];
         let holdfast = Holdfast::start(&[
-            ("edge.yaml", EDGE),
+            ("edge.yaml", &edge()),
             ("service.yaml", &service("echo", "", &[])),
             ("pod-0.yaml", &slice("pod-0", "echo", first, "ready: true")),
             ("ingress.yaml", &ingress("echo", HOST, "echo")),
@@ -167,7 +176,7 @@ async fn routing_changes_keep_websockets_open() {
         )
         .await;
 
-        let class = EDGE.replace(
+        let class = edge().replace(
             "metadata: {name: holdfast}",
             "metadata: {name: holdfast, annotations: {ingressclass.kubernetes.io/is-default-class: \"true\"}}",
         );
@@ -252,7 +261,7 @@ async fn listener_changes_keep_websockets_open_and_count_for_the_next_handshake(
             held.holdfast.address("http"),
             held.holdfast.address("https"),
         );
-        let with_cert = EDGE.replace(
+        let with_cert = edge().replace(
             "protocol: HTTPS}",
             "protocol: HTTPS, tls: {certificateRefs: [{name: cert}]}}",
         );
@@ -305,7 +314,7 @@ spec:
         held.check("that LoadBalancer removed").await;
 
         // Last, as these leave nothing of the old ports.
-        let moved = EDGE.replace("port: 80,", "port: 90,").replace("port: 443,", "port: 493,");
+        let moved = edge().replace("port: 80,", "port: 90,").replace("port: 443,", "port: 493,");
         held.holdfast.write("edge.yaml", &moved).await;
         held.check("the listeners move to other ports").await;
         assert_ne!(held.holdfast.address("http"), http);
@@ -336,7 +345,7 @@ async fn broken_files_keep_websockets_open_and_what_was_good_in_force() {
         let mut held = Held::start().await;
         let http = held.holdfast.address("http");
         let reports = |held: &Held| held.holdfast.app.reports();
-        let good = EDGE.to_owned();
+        let good = edge();
         for broken in ["{{{", "kind: LoadBalancer\nspec: [", "\u{0}\u{1}"] {
             held.holdfast.write_only("edge.yaml", broken);
             soon("the broken file is reported", async || {
@@ -408,7 +417,7 @@ async fn a_swapped_directory_keeps_websockets_open() {
         let version = |number: u32, hosts: &[&str]| {
             let directory = path.join(format!("..{number}"));
             std::fs::create_dir(&directory).unwrap();
-            std::fs::write(directory.join("edge.yaml"), EDGE).unwrap();
+            std::fs::write(directory.join("edge.yaml"), edge()).unwrap();
             let service = service("pod", "", &[pod.address]);
             std::fs::write(directory.join("pod.yaml"), service).unwrap();
             let mut ingresses = String::new();
@@ -456,7 +465,7 @@ async fn a_new_handshake_follows_the_new_configuration_at_once() {
     limited(async {
         let (old, new) = (RawPod::start().await, RawPod::start().await);
         let holdfast = Holdfast::start(&[
-            ("edge.yaml", EDGE),
+            ("edge.yaml", &edge()),
             ("old.yaml", &service("old", "", &[old.address])),
             ("new.yaml", &service("new", "", &[new.address])),
             ("ingress.yaml", &ingress("ws", HOST, "old")),

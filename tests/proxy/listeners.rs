@@ -10,6 +10,8 @@ use crate::harness::{Holdfast, LIMIT, ingress, raw, service, soon};
 use crate::peers::{RawPod, TEXT, close, dial, frame, handshake, pair, switching};
 
 const HOST: &str = "ws.example";
+/// Over which the WebSockets of a listener that has left are closed; see `edge`.
+const WINDOW: Duration = Duration::from_millis(1500);
 
 async fn limited(test: impl Future<Output = ()>) {
     tokio::time::timeout(LIMIT, test).await.unwrap();
@@ -28,6 +30,7 @@ kind: LoadBalancer
 metadata: {{name: edge, namespace: edge}}
 spec:
   exposure: Host
+  connectionDrain: {{timeout: 1500ms}}
   listeners:
 {lines}---
 apiVersion: networking.k8s.io/v1
@@ -44,7 +47,7 @@ fn http(name: &str, port: u16) -> String {
     format!("name: {name}, port: {port}, protocol: HTTP")
 }
 
-async fn start(pod: &RawPod, edge: &str, exact_ports: bool, window: Duration) -> Holdfast {
+async fn start(pod: &RawPod, edge: &str, exact_ports: bool) -> Holdfast {
     let manifests = [
         ("edge.yaml", edge),
         ("pod.yaml", &service("pod", "", &[pod.address])),
@@ -55,7 +58,6 @@ async fn start(pod: &RawPod, edge: &str, exact_ports: bool, window: Duration) ->
             address: Some([127, 0, 0, 1].into()),
             any_port: !exact_ports,
         };
-        config.windows.drain = window;
     })
     .await
 }
@@ -96,11 +98,10 @@ fn bind_failures(holdfast: &Holdfast) -> Vec<String> {
 
 #[tokio::test]
 async fn a_removed_listener_lets_its_connections_go_in_good_order() {
-    const WINDOW: Duration = Duration::from_millis(1500);
     limited(async {
         let pod = RawPod::start().await;
         let both = edge(&[http("stays", 80), http("goes", 81)]);
-        let holdfast = start(&pod, &both, false, WINDOW).await;
+        let holdfast = start(&pod, &both, false).await;
         let (stays, goes) = (holdfast.address("stays"), holdfast.address("goes"));
 
         let mut kept = pair(stays, false, HOST, &pod).await;
@@ -187,7 +188,7 @@ async fn a_websocket_that_opens_after_its_listener_has_left_is_closed_too() {
     limited(async {
         let pod = RawPod::start().await;
         let both = edge(&[http("stays", 80), http("goes", 81)]);
-        let holdfast = start(&pod, &both, false, Duration::from_millis(100)).await;
+        let holdfast = start(&pod, &both, false).await;
         let mut client = dial(holdfast.address("goes"), false).await;
         client.send(handshake(HOST, "").as_bytes()).await;
         let mut server = pod.accept().await;
@@ -195,7 +196,7 @@ async fn a_websocket_that_opens_after_its_listener_has_left_is_closed_too() {
             .write("edge.yaml", &edge(&[http("stays", 80)]))
             .await;
         // Longer than the window.
-        assert!(client.is_silent(Duration::from_millis(400)).await);
+        assert!(client.is_silent(WINDOW + Duration::from_millis(200)).await);
         let answer = switching("");
         server.send(answer.as_bytes()).await;
         let mut head = Vec::new();
@@ -216,12 +217,12 @@ async fn a_listener_that_comes_back_ends_no_further_websocket() {
         let pod = RawPod::start().await;
         let both = edge(&[http("stays", 80), http("goes", 81)]);
         let one = edge(&[http("stays", 80)]);
-        let holdfast = start(&pod, &both, false, Duration::from_secs(2)).await;
+        let holdfast = start(&pod, &both, false).await;
         holdfast.write("edge.yaml", &one).await;
         holdfast.write("edge.yaml", &both).await;
         let back = Instant::now();
         let (mut client, mut server) = pair(holdfast.address("goes"), false, HOST, &pod).await;
-        while back.elapsed() < Duration::from_millis(2500) {
+        while back.elapsed() < WINDOW + Duration::from_secs(1) {
             let text = frame(TEXT, true, b"still here");
             client.send(&text).await;
             assert_eq!(server.read(text.len()).await, text);
@@ -238,7 +239,7 @@ async fn a_port_in_use_is_a_finding_and_is_bound_when_it_is_free() {
         let [good, held, other] = free_ports().await;
         let holder = std::net::TcpListener::bind(local(held)).unwrap();
         let listeners = [http("good", good), http("late", held)];
-        let holdfast = start(&pod, &edge(&listeners), true, Duration::ZERO).await;
+        let holdfast = start(&pod, &edge(&listeners), true).await;
         soon("the finding", async || {
             let failures = bind_failures(&holdfast);
             failures.first().map(|failure| {
@@ -278,7 +279,7 @@ async fn a_listener_that_cannot_move_stays_where_it_is_until_it_can() {
         let pod = RawPod::start().await;
         let [old, new] = free_ports().await;
         let holder = std::net::TcpListener::bind(local(new)).unwrap();
-        let holdfast = start(&pod, &edge(&[http("web", old)]), true, Duration::ZERO).await;
+        let holdfast = start(&pod, &edge(&[http("web", old)]), true).await;
         let (mut client, mut server) = pair(local(old), false, HOST, &pod).await;
         holdfast
             .write("edge.yaml", &edge(&[http("web", new)]))
@@ -307,7 +308,7 @@ async fn listeners_may_swap_ports_and_names() {
         let pod = RawPod::start().await;
         let [one, two] = free_ports().await;
         let before = edge(&[http("a", one), http("b", two)]);
-        let holdfast = start(&pod, &before, true, Duration::from_millis(100)).await;
+        let holdfast = start(&pod, &before, true).await;
         let (mut client, mut server) = pair(local(one), false, HOST, &pod).await;
         let swapped = edge(&[http("a", two), http("b", one)]);
         holdfast.write("edge.yaml", &swapped).await;
@@ -335,7 +336,7 @@ async fn nobody_is_refused_while_a_listener_is_renamed() {
     limited(async {
         let pod = RawPod::start().await;
         let [port] = free_ports().await;
-        let holdfast = start(&pod, &edge(&[http("n0", port)]), true, Duration::ZERO).await;
+        let holdfast = start(&pod, &edge(&[http("n0", port)]), true).await;
         // Routed, and answered by the proxy itself.
         let routed = ingress("dead", "dead.example", "nobody");
         holdfast.write("dead.yaml", &routed).await;

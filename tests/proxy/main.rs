@@ -16,6 +16,7 @@ mod balance;
 mod bodies;
 mod browser;
 mod changes;
+mod drains;
 mod fields;
 mod fixture;
 mod handshakes;

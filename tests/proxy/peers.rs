@@ -345,6 +345,15 @@ impl Peer {
         );
     }
 
+    /// Waits for a byte for as long as it takes; the caller has a limit.
+    pub async fn wait(&mut self) {
+        if self.ahead.is_empty() {
+            let mut byte = [0];
+            let read = self.stream.read(&mut byte).await.unwrap();
+            self.ahead.extend_from_slice(&byte[..read]);
+        }
+    }
+
     /// Whether nothing comes for a while.
     pub async fn is_silent(&mut self, time: Duration) -> bool {
         assert!(self.ahead.is_empty());

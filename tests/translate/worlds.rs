@@ -321,6 +321,8 @@ fn load_balancer() -> impl Strategy<Value = Object> {
                 let spec = api::LoadBalancerSpec {
                     exposure,
                     service: None,
+                    connection_drain: None,
+                    rebalance: None,
                     listeners,
                     rules,
                 };
