@@ -122,7 +122,7 @@ async fn what_is_not_there_or_not_allowed_is_refused_with_what_is() {
                 "/healthz",
                 "/readyz",
                 "/metrics",
-                "/routes         the table",
+                "/routes            the table",
             ] {
                 assert!(body.contains(there), "{path}: {body}");
             }

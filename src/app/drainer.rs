@@ -136,7 +136,7 @@ impl Drainer {
         self.proxy.tunnels.visit(|id, info| {
             let policy = *seen
                 .entry(Arc::clone(&info.listener))
-                .or_insert_with(|| self.policy(&info.listener));
+                .or_insert_with(|| self.policy(&snapshot, &info.listener));
             let lost = ways
                 .entry(Way::of(info))
                 .or_insert_with(|| lost(&self.proxy, &snapshot, info, &policy));
@@ -164,7 +164,8 @@ impl Drainer {
                 })
                 .into_iter()
                 .map(|(id, leave)| {
-                    let closes_per_second = self.policy(&leave.listener).closes_per_second;
+                    let closes_per_second =
+                        self.policy(&snapshot, &leave.listener).closes_per_second;
                     (
                         id,
                         Leave {
@@ -194,9 +195,25 @@ impl Drainer {
         rebalances
     }
 
-    fn policy(&self, listener: &ListenerId) -> ConnectionDrain {
-        let policy = self.policies.get(listener);
-        policy.map_or_else(ConnectionDrain::default, |policy| policy.drain)
+    /// What is declared now, at the load balancer's other listeners if the listener has left, or
+    /// else what was declared last.
+    fn policy(&self, snapshot: &Snapshot, id: &ListenerId) -> ConnectionDrain {
+        let first = ListenerId {
+            name: Arc::default(),
+            ..id.clone()
+        };
+        let mut siblings = snapshot
+            .listeners
+            .range(first..)
+            .take_while(|(other, _)| {
+                (&other.namespace, &other.load_balancer) == (&id.namespace, &id.load_balancer)
+            })
+            .map(|(_, listener)| listener.drain);
+        let declared = snapshot.listeners.get(id).map(|listener| listener.drain);
+        declared.or_else(|| siblings.next()).unwrap_or_else(|| {
+            let policy = self.policies.get(id);
+            policy.map_or_else(ConnectionDrain::default, |policy| policy.drain)
+        })
     }
 }
 

@@ -439,6 +439,10 @@ async fn a_removed_listener_ends_its_websockets_first_and_then_the_connection() 
         let (mut one, mut server) = client.pair(HOST, &pod).await;
         let without = EDGE.replace("  - {name: https, port: 443, protocol: HTTPS}\n", "");
         assert_ne!(without, EDGE);
+        let without = without.replace(
+            "  exposure: Host\n",
+            "  exposure: Host\n  connectionDrain: {timeout: 200ms}\n",
+        );
         holdfast.write("edge.yaml", &without).await;
         assert_eq!(
             one.close_frame().await,
