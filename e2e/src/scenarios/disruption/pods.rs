@@ -42,7 +42,7 @@ pub(crate) async fn come_and_go(trial: Arc<Trial>) -> Result<()> {
     .await?;
     trial
         .item(
-            "a pod deleted: its WebSockets end with 1001, the others stay",
+            "a pod deleted: its WebSockets end with a Close, the others stay",
             stage.deletion(&fleet),
         )
         .await;
@@ -152,11 +152,10 @@ impl<'a> Stage<'a> {
         cluster.delete("Pod", namespace, &victim).await?;
         let endings = self.ended(fleet, &ours).await?;
         for (id, how) in endings {
-            // The pod's own words, handed on.
-            ensure!(
-                how == How::Close(1001, "the pod is going away".to_owned()),
-                "{id} ended with {how:?}"
-            );
+            // Drained by the proxy, or, where the pod was faster, in its own words, handed on.
+            let drained = How::Close(1012, "draining, please reconnect".to_owned());
+            let by_pod = How::Close(1001, "the pod is going away".to_owned());
+            ensure!(how == drained || how == by_pod, "{id} ended with {how:?}");
         }
         self.others_stay(fleet, &ours).await?;
         self.settled().await
