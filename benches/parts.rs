@@ -3,6 +3,8 @@
 
 #[path = "parts/translate.rs"]
 mod translate;
+#[path = "parts/tunnels.rs"]
+mod tunnels;
 
 fn main() {
     divan::main();

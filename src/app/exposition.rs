@@ -13,7 +13,6 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::control::Told;
-use crate::metrics::histogram::BOUNDS_MICROS;
 use crate::metrics::{Histogram, RouteCounters};
 use crate::proxy::Proxy;
 use crate::routing::Origin;
@@ -103,6 +102,12 @@ impl Exposition {
             &metrics.websocket_handshakes,
         )?;
         let tunnels = &self.proxy.tunnels;
+        histogram(
+            encoder,
+            "websocket_age_seconds",
+            "For how long WebSockets that have ended were open",
+            tunnels.ages(),
+        )?;
         let mut family = encoder.encode_descriptor(
             "websocket_round_trip_seconds",
             "From a keepalive ping of ours to its answer, by the peer that answered",
@@ -418,15 +423,10 @@ fn histogram(
 
 /// Sum, count and buckets by their upper bounds in seconds.
 fn counted(histogram: &Histogram) -> (f64, u64, Vec<(f64, u64)>) {
-    let counted = histogram.buckets();
-    let in_buckets: u64 = counted.iter().sum();
+    let mut buckets: Vec<(f64, u64)> = histogram.buckets().collect();
+    let in_buckets: u64 = buckets.iter().map(|(_, count)| count).sum();
     let count = histogram.count().max(in_buckets);
-    let buckets: Vec<(f64, u64)> = BOUNDS_MICROS
-        .iter()
-        .map(|&bound| bound as f64 / 1e6)
-        .zip(counted)
-        // The last bucket is without bound.
-        .chain([(f64::INFINITY, count - in_buckets)])
-        .collect();
+    // The last bucket is without bound.
+    buckets.push((f64::INFINITY, count - in_buckets));
     (histogram.sum(), count, buckets)
 }

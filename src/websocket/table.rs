@@ -66,6 +66,8 @@ pub(super) struct Shared {
     empty: Notify,
     /// Answers to our pings: of clients, of pods.
     round_trips: [Histogram; 2],
+    /// For how long tunnels were open.
+    ages: Histogram,
     epoch: Instant,
     epoch_wall_clock: SystemTime,
 }
@@ -93,6 +95,7 @@ impl TunnelTable {
                 open: AtomicUsize::new(0),
                 empty: Notify::new(),
                 round_trips: Default::default(),
+                ages: Histogram::of_lives(),
                 epoch: Instant::now(),
                 epoch_wall_clock: SystemTime::now(),
             }),
@@ -191,6 +194,12 @@ impl TunnelTable {
     #[must_use]
     pub fn round_trips(&self, side: Side) -> &Histogram {
         self.shared.round_trips(side)
+    }
+
+    /// For how long tunnels that have ended were open.
+    #[must_use]
+    pub fn ages(&self) -> &Histogram {
+        &self.shared.ages
     }
 
     /// How many tunnels are open, by the listener that took the client's connection.
@@ -307,6 +316,7 @@ impl Shared {
     }
 
     pub(super) fn close(&self, record: &Record, ending: Ending) {
+        self.ages.observe(record.age(Instant::now()));
         {
             let mut shard = self.shard(record.id);
             shard.open.remove(&record.id);

@@ -261,6 +261,10 @@ impl Record {
         first
     }
 
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.table.instant(self.opened))
+    }
+
     /// Whether somebody has asked to end it.
     pub(super) fn is_ending(&self) -> bool {
         self.requested.load(Ordering::Relaxed) != 0
@@ -277,7 +281,7 @@ impl Record {
             id: self.id,
             info: self.info.clone(),
             opened: table.wall_clock(self.opened),
-            age: now.saturating_duration_since(table.instant(self.opened)),
+            age: self.age(now),
             silent: now.saturating_duration_since(active),
             client_round_trip: round_trip(&self.client_round_trip),
             pod_round_trip: round_trip(&self.pod_round_trip),
