@@ -18,6 +18,7 @@ pub mod finding;
 pub mod report;
 pub mod settings;
 
+pub(crate) mod admission;
 mod attached;
 mod class;
 mod ingress;
@@ -50,7 +51,7 @@ use ports::{Claimant, Ports};
 use tls::CertificateMemo;
 use upstreams::UpstreamUses;
 
-use crate::routing::{Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId};
+use crate::routing::{Capacity, Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId};
 use crate::world::{Kind, ObjectKey, ObjectName, World};
 
 /// What a world comes to.
@@ -128,6 +129,8 @@ impl Translator {
                     http1_only: Arc::default(),
                     timeouts: Timeouts::default(),
                     websocket: Arc::default(),
+                    admission: Arc::default(),
+                    capacity: Capacity::default(),
                     default_certificate: None,
                     certificates: BTreeMap::new(),
                     field: String::new(),

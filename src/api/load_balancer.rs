@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admission, Capacity};
 use super::duration::GatewayDuration;
 use super::service_template::ServiceTemplate;
 use super::status::LoadBalancerStatus;
@@ -51,6 +52,9 @@ pub struct LoadBalancerSpec {
     /// The Service that this load balancer owns. Only with exposure `Service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceTemplate>,
+    /// What all listeners together take. Absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// The ports that clients connect to.
     #[schemars(length(min = 1, max = 32), extend(
         "x-kubernetes-list-type" = "map",
@@ -128,6 +132,9 @@ pub struct Listener {
     /// Policy for WebSockets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub websocket: Option<WebSocket>,
+    /// How many WebSockets are admitted, and how fast. Absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
     /// Certificates. Only with protocol `HTTPS`; without any, a self-signed certificate is
     /// presented to clients whose server name no Ingress has a certificate for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admission, Capacity};
 use super::load_balancer::{Protocol, Timeouts};
 use super::websocket::WebSocket;
 
@@ -153,4 +154,10 @@ pub struct Effective {
     pub timeouts: Timeouts,
     /// Policy for WebSockets.
     pub websocket: WebSocket,
+    /// How many WebSockets are admitted, and how fast.
+    #[serde(default)]
+    pub admission: Admission,
+    /// What all listeners of the load balancer together take.
+    #[serde(default)]
+    pub capacity: Capacity,
 }

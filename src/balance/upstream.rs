@@ -58,19 +58,19 @@ impl<P: Default> Upstream<P> {
 }
 
 impl<P> Upstream<P> {
-    /// An endpoint for new work that is not among `tried`.
+    /// An endpoint for new work, of those that `admits` names.
     ///
     /// Two candidates are compared, the next in turn and the one after, and the one with less in
     /// flight is taken: round robin while nothing is in flight, and away from pods that hold more
     /// tunnels or answer more slowly.
     #[must_use]
-    pub fn pick(&self, tried: &[SocketAddr]) -> Option<Arc<Endpoint<P>>> {
+    pub fn pick(&self, admits: impl Fn(&Endpoint<P>) -> bool) -> Option<Arc<Endpoint<P>>> {
         let members = self.members.load();
         let count = members.candidates.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut open = (0..count)
             .filter_map(|step| members.candidates.get(turn.wrapping_add(step) % count))
-            .filter(|endpoint| !tried.contains(&endpoint.address));
+            .filter(|endpoint| admits(endpoint));
         let first = open.next()?;
         match open.next() {
             Some(second) if second.in_flight() < first.in_flight() => Some(Arc::clone(second)),
@@ -142,7 +142,7 @@ mod tests {
 
     fn ports(upstream: &Upstream<()>, picks: usize) -> Vec<u16> {
         let mut ports: Vec<u16> = (0..picks)
-            .filter_map(|_| upstream.pick(&[]))
+            .filter_map(|_| upstream.pick(|_| true))
             .map(|endpoint| endpoint.address.port())
             .collect();
         ports.sort_unstable();
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn idle_endpoints_take_turns() {
         assert_eq!(ports(&upstream(&[1, 2, 3]), 6), [1, 1, 2, 2, 3, 3]);
-        assert!(upstream(&[]).pick(&[]).is_none());
+        assert!(upstream(&[]).pick(|_| true).is_none());
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let upstream = upstream(&[1, 2]);
         let mut held: Vec<InFlight<()>> = Vec::new();
         for _ in 0..100 {
-            held.extend(upstream.pick(&[]).map(InFlight::new));
+            held.extend(upstream.pick(|_| true).map(InFlight::new));
         }
         held.retain(|held| held.endpoint().address.port() == 1);
         assert_eq!(held.len(), 50);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn members_that_stay_keep_their_state_and_tried_ones_are_passed_over() {
         let upstream = upstream(&[1]);
-        let held = upstream.pick(&[]).map(InFlight::new).unwrap();
+        let held = upstream.pick(|_| true).map(InFlight::new).unwrap();
         let gone = upstream.update(set(&[1, 2], EndpointState::Ready));
         assert!(gone.is_empty());
         let again = upstream.endpoints();
@@ -179,8 +179,9 @@ mod tests {
                 .iter()
                 .any(|endpoint| Arc::ptr_eq(endpoint, held.endpoint()))
         );
-        let tried = [held.endpoint().address];
-        assert_eq!(upstream.pick(&tried).unwrap().address.port(), 2);
+        let tried = held.endpoint().address;
+        let other = upstream.pick(|endpoint| endpoint.address != tried);
+        assert_eq!(other.unwrap().address.port(), 2);
         let gone = upstream.update(set(&[2], EndpointState::Draining));
         assert!(Arc::ptr_eq(&gone[0], held.endpoint()));
         assert_eq!(ports(&upstream, 1), [2]);

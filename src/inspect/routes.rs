@@ -9,6 +9,7 @@ use super::columns::Columns;
 use super::policy::{self, Policy};
 use crate::api::GatewayDuration;
 use crate::routing::{Backend, EndpointSet, Listener, PathKind, Route, Snapshot, UpstreamId};
+use crate::translate::admission::{admission_in_force, capacity_in_force};
 use crate::translate::websocket::in_force;
 
 /// The table in columns, made from its JSON form, which may come from a running process: a line a
@@ -139,6 +140,8 @@ fn listener_json(listener: &Listener, endpoints: &impl Fn(&UpstreamId) -> Endpoi
             "connect": GatewayDuration(listener.timeouts.connect).to_string(),
         },
         "websocket": in_force(&listener.websocket),
+        "admission": admission_in_force(&listener.admission),
+        "capacity": capacity_in_force(&listener.capacity),
         "certificates": certificates_json(listener),
         "routes": routes,
     })

@@ -306,6 +306,8 @@ impl Attached {
                 http1_only: Arc::clone(&spec.http1_only),
                 timeouts: spec.timeouts,
                 websocket: Arc::clone(&spec.websocket),
+                admission: Arc::clone(&spec.admission),
+                capacity: spec.capacity,
                 hosts: self
                     .groups
                     .iter()

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::finding::Finding;
 use super::sorted::{SortedMap, SortedSet};
 use crate::api::Exposure;
-use crate::routing::{Certificate, Protocol, Route, ServerNames, Timeouts, WebSocketPolicy};
+use crate::routing::{
+    Admission, Capacity, Certificate, Protocol, Route, ServerNames, Timeouts, WebSocketPolicy,
+};
 use crate::world::{Kind, Metadata, ObjectKey, ObjectName};
 
 /// An object's part of the translation: a pure function of the object and of what it names.
@@ -149,6 +151,8 @@ pub(super) struct ListenerSpec {
     pub(super) http1_only: Arc<ServerNames>,
     pub(super) timeouts: Timeouts,
     pub(super) websocket: Arc<WebSocketPolicy>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) capacity: Capacity,
     /// For clients without a server name, and for names that nobody has.
     pub(super) default_certificate: Option<Arc<Certificate>>,
     /// By the names in the certificates, exact or `*.suffix`.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Translator;
+use super::admission::{admission_in_force, capacity_in_force};
 use super::finding::{Finding, Reason, Severity};
 use super::websocket::in_force;
 use crate::api::{
@@ -346,6 +347,8 @@ fn effective(listener: &Listener) -> Effective {
             connect: Some(GatewayDuration(listener.timeouts.connect)),
         },
         websocket: in_force(&listener.websocket),
+        admission: admission_in_force(&listener.admission),
+        capacity: capacity_in_force(&listener.capacity),
     }
 }
 
