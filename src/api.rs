@@ -2,6 +2,7 @@
 //!
 //! A field enters the CRD on the day the data plane obeys it (P11).
 
+pub mod admission;
 pub mod byte_size;
 pub mod crd;
 pub mod drain;
@@ -11,6 +12,7 @@ pub mod service_template;
 pub mod status;
 pub mod websocket;
 
+pub use admission::{Admission, Capacity};
 pub use byte_size::ByteSize;
 pub use crd::{CrdError, crd_json, crd_yaml};
 pub use drain::{ConnectionDrain, Rebalance};

@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use self::data_plane::DataPlane;
 use self::drainer::{Drainer, Wake};
 use crate::admin::Admin;
+use crate::admission::Ledger;
 use crate::balance::Registry;
 use crate::config::{Config, Source};
 use crate::control::{Control, Told};
@@ -127,6 +128,7 @@ impl App {
             pod_tls: PodTls::new()?,
             snapshot,
             registry: Arc::new(Registry::default()),
+            ledger: Ledger::default(),
             tunnels: TunnelTable::new(),
             metrics: Arc::new(Metrics::default()),
             access_log,

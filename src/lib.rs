@@ -11,6 +11,7 @@
 //! The table of allowed edges is in `docs/architecture.md`, and a test holds the code to it.
 
 pub mod admin;
+pub mod admission;
 pub mod api;
 pub mod app;
 pub mod balance;

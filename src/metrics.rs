@@ -32,6 +32,8 @@ pub struct Metrics {
     connections: AtomicU64,
     /// Client connections accepted.
     pub connections_total: AtomicU64,
+    /// Client connections beyond the capacity of their load balancer.
+    pub connections_refused: AtomicU64,
     /// TLS handshakes that failed.
     pub tls_failures: AtomicU64,
     /// Requests whose head could not be parsed.
@@ -66,6 +68,7 @@ impl Default for Metrics {
             refused: Mutex::default(),
             connections: AtomicU64::new(0),
             connections_total: AtomicU64::new(0),
+            connections_refused: AtomicU64::new(0),
             tls_failures: AtomicU64::new(0),
             malformed_requests: AtomicU64::new(0),
             head_timeouts: AtomicU64::new(0),

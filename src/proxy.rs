@@ -38,6 +38,7 @@ use self::access_log::AccessLog;
 use self::clock::Deadlines;
 use self::error::ProxyError;
 use self::pool::Pool;
+use crate::admission::Ledger;
 use crate::balance::Registry;
 use crate::metrics::Metrics;
 use crate::routing::{Origin, Snapshot};
@@ -55,6 +56,8 @@ pub struct Proxy {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Endpoints and their idle connections.
     pub registry: Arc<Registry<Pool>>,
+    /// What is counted for the bounds of listeners and load balancers.
+    pub ledger: Ledger,
     /// Open WebSockets.
     pub tunnels: TunnelTable,
     /// Counters.
@@ -102,6 +105,7 @@ impl Proxy {
                     endpoint.pool.sweep(now);
                 }
             }
+            self.ledger.sweep();
             sweeps += 1;
             if sweeps == FORGET_AFTER_SWEEPS {
                 sweeps = 0;

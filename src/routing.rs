@@ -10,6 +10,7 @@
 //! swap (endpoints, pools, tunnels) lives in registries beside the snapshot, keyed by
 //! [`UpstreamId`] and [`RouteId`].
 
+pub mod admission;
 pub mod certificate;
 pub mod drain;
 pub mod host;
@@ -22,6 +23,7 @@ pub mod snapshot;
 pub mod upstream;
 pub mod websocket;
 
+pub use admission::{Admission, Capacity};
 pub use certificate::{Certificate, CertificateTable};
 pub use drain::{ConnectionDrain, Rebalance};
 pub use host::{HostRoutes, HostTable, Match};

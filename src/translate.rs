@@ -18,6 +18,7 @@ pub mod finding;
 pub mod report;
 pub mod settings;
 
+pub(crate) mod admission;
 mod attached;
 mod class;
 pub(crate) mod drain;
@@ -52,7 +53,7 @@ use tls::CertificateMemo;
 use upstreams::UpstreamUses;
 
 use crate::routing::{
-    ConnectionDrain, Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId,
+    Capacity, ConnectionDrain, Listener, ListenerId, Protocol, Snapshot, Timeouts, UpstreamId,
 };
 use crate::world::{Kind, ObjectKey, ObjectName, World};
 
@@ -133,6 +134,8 @@ impl Translator {
                     websocket: Arc::default(),
                     drain: ConnectionDrain::default(),
                     rebalance: None,
+                    admission: Arc::default(),
+                    capacity: Capacity::default(),
                     default_certificate: None,
                     certificates: BTreeMap::new(),
                     field: String::new(),

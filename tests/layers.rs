@@ -46,7 +46,14 @@ const ADDRESS_TYPES: [&str; 7] = [
 /// Speak to the API server, or describe what it holds.
 const KUBE: [&str; 3] = ["api", "leader", "source"];
 /// Never know Kubernetes.
-const DATA_PLANE: [&str; 5] = ["proxy", "websocket", "balance", "tls", "routing"];
+const DATA_PLANE: [&str; 6] = [
+    "proxy",
+    "websocket",
+    "admission",
+    "balance",
+    "tls",
+    "routing",
+];
 
 /// A file under `src/`, by its path relative to that folder (`proxy/pool.rs`).
 struct SourceFile {

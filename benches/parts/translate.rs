@@ -86,6 +86,7 @@ fn world(size: usize) -> World {
         http1_only: Vec::new(),
         timeouts: None,
         websocket: None,
+        admission: None,
         tls: None,
     };
     let mut objects = vec![
@@ -96,6 +97,7 @@ fn world(size: usize) -> World {
                 rebalance: None,
                 exposure: api::Exposure::Host,
                 service: None,
+                capacity: None,
                 listeners: vec![
                     listener("http", 80, api::Protocol::Http),
                     listener("https", 443, api::Protocol::Https),

@@ -4,6 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admission, Capacity};
 use super::drain::{ConnectionDrain, Rebalance};
 use super::duration::GatewayDuration;
 use super::service_template::ServiceTemplate;
@@ -58,6 +59,9 @@ pub struct LoadBalancerSpec {
     /// Moving WebSockets to pods that have fewer. Absent: they stay where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
+    /// What all listeners together take. Absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// The ports that clients connect to.
     #[schemars(length(min = 1, max = 32), extend(
         "x-kubernetes-list-type" = "map",
@@ -135,6 +139,9 @@ pub struct Listener {
     /// Policy for WebSockets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub websocket: Option<WebSocket>,
+    /// How many WebSockets are admitted, and how fast. Absent: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
     /// Certificates. Only with protocol `HTTPS`; without any, a self-signed certificate is
     /// presented to clients whose server name no Ingress has a certificate for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission::{Admission, Capacity};
 use super::drain::{ConnectionDrain, Rebalance};
 use super::load_balancer::{Protocol, Timeouts};
 use super::websocket::WebSocket;
@@ -161,4 +162,10 @@ pub struct Effective {
     /// Moving them to pods that have fewer; absent = they stay where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
+    /// How many WebSockets are admitted, and how fast; absent = no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
+    /// What all listeners of the load balancer together take; absent = no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
 }

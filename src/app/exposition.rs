@@ -140,6 +140,11 @@ impl Exposition {
                 read(&metrics.connections_total),
             ),
             (
+                "refused_connections",
+                "Client connections beyond the capacity of their load balancer",
+                read(&metrics.connections_refused),
+            ),
+            (
                 "tls_handshake_failures",
                 "TLS handshakes with clients that failed or took too long",
                 read(&metrics.tls_failures),

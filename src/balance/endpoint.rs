@@ -1,9 +1,12 @@
 //! One pod address with its live state.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use crate::admission::Count;
 
 /// A pod address as the proxy uses it. `P` is what the proxy keeps with it: idle connections.
 #[derive(Debug)]
@@ -13,6 +16,7 @@ pub struct Endpoint<P> {
     /// The proxy's own, for as long as the endpoint lives.
     pub pool: P,
     in_flight: AtomicUsize,
+    tunnels: Count,
     retired: AtomicBool,
     /// Milliseconds and one, or 0; see [`Endpoint::cordon`].
     cordon: AtomicU64,
@@ -20,7 +24,10 @@ pub struct Endpoint<P> {
 
 /// Counts one request or tunnel on an endpoint until it is dropped.
 #[derive(Debug)]
-pub struct InFlight<P>(Arc<Endpoint<P>>);
+pub struct InFlight<P> {
+    endpoint: Arc<Endpoint<P>>,
+    is_tunnel: bool,
+}
 
 impl<P: Default> Endpoint<P> {
     /// An endpoint without history.
@@ -30,6 +37,7 @@ impl<P: Default> Endpoint<P> {
             address,
             pool: P::default(),
             in_flight: AtomicUsize::new(0),
+            tunnels: Count::default(),
             retired: AtomicBool::new(false),
             cordon: AtomicU64::new(0),
         }
@@ -41,6 +49,12 @@ impl<P> Endpoint<P> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// WebSockets now on it, handshakes under way included.
+    #[must_use]
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.now()
     }
 
     /// Whether it has left its upstream; then nothing more is pooled for it.
@@ -76,18 +90,34 @@ impl<P> InFlight<P> {
     #[must_use]
     pub fn new(endpoint: Arc<Endpoint<P>>) -> Self {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(endpoint)
+        Self {
+            endpoint,
+            is_tunnel: false,
+        }
+    }
+
+    /// Counts one more WebSocket on `endpoint`, unless it has as many as it may.
+    #[must_use]
+    pub fn tunnel(endpoint: Arc<Endpoint<P>>, most: Option<NonZeroU32>) -> Option<Self> {
+        endpoint.tunnels.add(most).then(|| {
+            let mut in_flight = Self::new(endpoint);
+            in_flight.is_tunnel = true;
+            in_flight
+        })
     }
 
     /// The endpoint counted on.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint<P>> {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl<P> Drop for InFlight<P> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.is_tunnel {
+            self.endpoint.tunnels.sub();
+        }
     }
 }

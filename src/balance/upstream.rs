@@ -58,13 +58,13 @@ impl<P: Default> Upstream<P> {
 }
 
 impl<P> Upstream<P> {
-    /// An endpoint for a request, not among `tried`.
+    /// An endpoint for a request, of those that `admits` names.
     ///
     /// Two candidates are compared, the next in turn and the one after, and the one with less in
     /// flight is taken: round robin while nothing is in flight, and away from pods that hold more
     /// tunnels or answer more slowly.
     #[must_use]
-    pub fn pick(&self, tried: &[SocketAddr]) -> Option<Arc<Endpoint<P>>> {
+    pub fn pick(&self, admits: impl Fn(&Endpoint<P>) -> bool) -> Option<Arc<Endpoint<P>>> {
         self.first(
             |open| {
                 let first = open.next()?;
@@ -73,18 +73,21 @@ impl<P> Upstream<P> {
                     _ => Some(first),
                 }
             },
-            tried,
+            admits,
         )
     }
 
-    /// An endpoint for a tunnel, not among `tried`: the one with the least in flight. Tunnels stay,
+    /// An endpoint for a tunnel, of those that `admits` names: the one with the least in flight. Tunnels stay,
     /// so that the choice is worth a look at all of them; a pod that has come later is given its
     /// share first.
     #[must_use]
-    pub fn pick_for_tunnel(&self, tried: &[SocketAddr]) -> Option<Arc<Endpoint<P>>> {
+    pub fn pick_for_tunnel(
+        &self,
+        admits: impl Fn(&Endpoint<P>) -> bool,
+    ) -> Option<Arc<Endpoint<P>>> {
         self.first(
             |open| open.min_by_key(|endpoint| endpoint.in_flight()),
-            tried,
+            admits,
         )
     }
 
@@ -95,7 +98,7 @@ impl<P> Upstream<P> {
         choose: impl for<'a> Fn(
             &mut dyn Iterator<Item = &'a Arc<Endpoint<P>>>,
         ) -> Option<&'a Arc<Endpoint<P>>>,
-        tried: &[SocketAddr],
+        admits: impl Fn(&Endpoint<P>) -> bool,
     ) -> Option<Arc<Endpoint<P>>> {
         let members = self.members.load();
         let count = members.candidates.len();
@@ -103,9 +106,8 @@ impl<P> Upstream<P> {
         let open = |cordoned: bool| {
             (0..count)
                 .filter_map(|step| members.candidates.get(turn.wrapping_add(step) % count))
-                .filter(move |endpoint| {
-                    endpoint.cordon().is_some() == cordoned && !tried.contains(&endpoint.address)
-                })
+                .filter(|endpoint| admits(endpoint))
+                .filter(move |endpoint| endpoint.cordon().is_some() == cordoned)
         };
         choose(&mut open(false))
             .or_else(|| choose(&mut open(true)))
@@ -200,7 +202,7 @@ mod tests {
 
     fn ports(upstream: &Upstream<()>, picks: usize) -> Vec<u16> {
         let mut ports: Vec<u16> = (0..picks)
-            .filter_map(|_| upstream.pick(&[]))
+            .filter_map(|_| upstream.pick(|_| true))
             .map(|endpoint| endpoint.address.port())
             .collect();
         ports.sort_unstable();
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn idle_endpoints_take_turns() {
         assert_eq!(ports(&upstream(&[1, 2, 3]), 6), [1, 1, 2, 2, 3, 3]);
-        assert!(upstream(&[]).pick(&[]).is_none());
+        assert!(upstream(&[]).pick(|_| true).is_none());
     }
 
     #[test]
@@ -218,7 +220,7 @@ mod tests {
         let upstream = upstream(&[1, 2]);
         let mut held: Vec<InFlight<()>> = Vec::new();
         for _ in 0..100 {
-            held.extend(upstream.pick(&[]).map(InFlight::new));
+            held.extend(upstream.pick(|_| true).map(InFlight::new));
         }
         held.retain(|held| held.endpoint().address.port() == 1);
         assert_eq!(held.len(), 50);
@@ -230,15 +232,15 @@ mod tests {
         let upstream = upstream(&[1, 2, 3, 4, 5]);
         let mut held: Vec<InFlight<()>> = Vec::new();
         for _ in 0..100 {
-            held.extend(upstream.pick_for_tunnel(&[]).map(InFlight::new));
+            held.extend(upstream.pick_for_tunnel(|_| true).map(InFlight::new));
         }
         held.retain(|held| held.endpoint().address.port() != 4);
         for _ in 0..20 {
-            let picked = upstream.pick_for_tunnel(&[]).unwrap();
+            let picked = upstream.pick_for_tunnel(|_| true).unwrap();
             assert_eq!(picked.address.port(), 4);
             held.push(InFlight::new(picked));
         }
-        let next = upstream.pick_for_tunnel(&[SocketAddr::from(([127, 0, 0, 1], 4))]);
+        let next = upstream.pick_for_tunnel(|endpoint| endpoint.address.port() != 4);
         assert_ne!(next.unwrap().address.port(), 4);
     }
 
@@ -252,8 +254,14 @@ mod tests {
             .unwrap()
             .set_cordon(Some(Duration::ZERO));
         assert_eq!(ports(&upstream, 6), [2; 6]);
-        assert_eq!(upstream.pick_for_tunnel(&[]).unwrap().address, second);
-        assert_eq!(upstream.pick(&[second]).unwrap().address, first);
+        assert_eq!(upstream.pick_for_tunnel(|_| true).unwrap().address, second);
+        assert_eq!(
+            upstream
+                .pick(|endpoint| endpoint.address != second)
+                .unwrap()
+                .address,
+            first
+        );
         let cordoned = upstream.endpoint(first).unwrap();
         assert_eq!(cordoned.cordon(), Some(Duration::ZERO));
         cordoned.set_cordon(None);
@@ -263,7 +271,7 @@ mod tests {
     #[test]
     fn members_that_stay_keep_their_state_and_tried_ones_are_passed_over() {
         let upstream = upstream(&[1]);
-        let held = upstream.pick(&[]).map(InFlight::new).unwrap();
+        let held = upstream.pick(|_| true).map(InFlight::new).unwrap();
         let gone = upstream.update(set(&[1, 2], EndpointState::Ready));
         assert!(gone.is_empty());
         let again = upstream.endpoints();
@@ -272,8 +280,9 @@ mod tests {
                 .iter()
                 .any(|endpoint| Arc::ptr_eq(endpoint, held.endpoint()))
         );
-        let tried = [held.endpoint().address];
-        assert_eq!(upstream.pick(&tried).unwrap().address.port(), 2);
+        let tried = held.endpoint().address;
+        let other = upstream.pick(|endpoint| endpoint.address != tried);
+        assert_eq!(other.unwrap().address.port(), 2);
         let gone = upstream.update(set(&[2], EndpointState::Draining));
         assert!(Arc::ptr_eq(&gone[0], held.endpoint()));
         assert_eq!(ports(&upstream, 1), [2]);

@@ -292,6 +292,9 @@ impl Explanation {
         for (what, value) in policy::drain_lines(listener) {
             add(what, value);
         }
+        for (what, value) in policy::bound_lines(listener) {
+            add(what, value);
+        }
         let backends: Vec<Value> = route.backends.iter().map(policy::backend_json).collect();
         let is_usable = |backend: &Backend| backend.weight > 0 && backend.target.is_ok();
         if !route.backends.iter().any(is_usable) {

@@ -8,6 +8,7 @@ use crate::api::GatewayDuration;
 use crate::routing::{
     Backend, Certificate, Listener, PathKind, PodProtocol, Protocol, Route, WebSocketPolicy,
 };
+use crate::translate::admission::{admission_in_force, capacity_in_force};
 use crate::translate::tls::dns_names;
 use crate::translate::websocket::in_force;
 
@@ -113,6 +114,40 @@ pub(super) fn drain_lines(listener: &Listener) -> Vec<(&'static str, String)> {
         lines.push(("WebSocket rebalancing", text));
     }
     lines
+}
+
+/// Bounds for what is admitted, for people; none where none is set.
+pub(super) fn bound_lines(listener: &Listener) -> Vec<(&'static str, String)> {
+    let admission = admission_in_force(&listener.admission);
+    let capacity = capacity_in_force(&listener.capacity);
+    let open = [
+        ("", admission.connections),
+        (" of a client", admission.connections_per_client),
+        (" on a pod", admission.connections_per_pod),
+    ];
+    let opened = [
+        ("", admission.handshakes_per_second),
+        (" of a client", admission.handshakes_per_second_per_client),
+    ];
+    let whole = [
+        (" connections", capacity.max_connections),
+        (" new connections/s", capacity.new_connections_per_second),
+        (" requests/s", capacity.requests_per_second),
+    ];
+    let lines = [
+        ("WebSockets at a time", bounds(&open)),
+        ("WebSocket handshakes a second", bounds(&opened)),
+        ("load balancer takes", bounds(&whole)),
+    ];
+    let set = lines.into_iter().filter(|(_, text)| !text.is_empty());
+    set.collect()
+}
+
+fn bounds(bounds: &[(&str, Option<u32>)]) -> String {
+    let set = bounds
+        .iter()
+        .filter_map(|(what, bound)| Some(format!("{}{what}", (*bound)?)));
+    set.collect::<Vec<_>>().join(", ")
 }
 
 /// `none` where there is no limit.

@@ -9,6 +9,7 @@ use super::columns::Columns;
 use super::policy::{self, Policy};
 use crate::api::GatewayDuration;
 use crate::routing::{Backend, EndpointSet, Listener, PathKind, Route, Snapshot, UpstreamId};
+use crate::translate::admission::{admission_in_force, capacity_in_force};
 use crate::translate::drain::{drain_in_force, rebalance_in_force};
 use crate::translate::websocket::in_force;
 
@@ -142,6 +143,8 @@ fn listener_json(listener: &Listener, endpoints: &impl Fn(&UpstreamId) -> Endpoi
         "websocket": in_force(&listener.websocket),
         "connectionDrain": drain_in_force(&listener.drain),
         "rebalance": listener.rebalance.as_ref().map(rebalance_in_force),
+        "admission": admission_in_force(&listener.admission),
+        "capacity": capacity_in_force(&listener.capacity),
         "certificates": certificates_json(listener),
         "routes": routes,
     })

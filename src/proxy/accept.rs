@@ -1,6 +1,7 @@
 //! The accept loop of one port.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Proxy;
 use super::connection::{Accepted, Drain};
+use crate::admission;
 use crate::metrics::count;
-use crate::routing::{ListenerId, Protocol};
+use crate::routing::{Capacity, ListenerId, Protocol};
 use crate::tls::server::Offer;
 
 /// Longest pause after an error of the whole process.
@@ -27,6 +29,8 @@ pub struct Owner {
     pub id: Arc<ListenerId>,
     /// TLS with and without HTTP/2 in ALPN.
     pub tls: TlsConfigs,
+    /// What is counted at the listener.
+    pub ledger: Arc<admission::Listener>,
     /// Set when the listener leaves the port.
     pub drain: Arc<Drain>,
 }
@@ -87,31 +91,30 @@ pub async fn accept_loop(
     }
 }
 
-fn start(
-    proxy: &Arc<Proxy>,
-    owner: &Arc<ArcSwap<Owner>>,
-    stream: TcpStream,
-    client: std::net::SocketAddr,
-) {
+fn start(proxy: &Arc<Proxy>, owner: &Arc<ArcSwap<Owner>>, stream: TcpStream, client: SocketAddr) {
     // IPv4 clients of a socket for both are shown as what they are.
-    let client = std::net::SocketAddr::new(client.ip().to_canonical(), client.port());
-    if let Some(accepted) = accepted(proxy, owner) {
-        proxy.tasks.spawn(accepted.serve(stream, client));
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    if let Some((accepted, capacity)) = accepted(proxy, owner) {
+        if let Some(connected) = accepted.connect(&capacity) {
+            proxy.tasks.spawn(accepted.serve(stream, client, connected));
+        }
         return;
     }
     let again = (Arc::clone(proxy), Arc::clone(owner));
     proxy.tasks.spawn(async move {
         let (proxy, owner) = again;
         tokio::time::sleep(TAKE_OVER).await;
-        if let Some(accepted) = accepted(&proxy, &owner) {
-            accepted.serve(stream, client).await;
+        if let Some((accepted, capacity)) = accepted(&proxy, &owner)
+            && let Some(connected) = accepted.connect(&capacity)
+        {
+            accepted.serve(stream, client, connected).await;
         }
     });
 }
 
 /// How a connection is served that is accepted now. `None`: the listener has left, and the port
 /// is about to be closed or to have another owner.
-fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<Accepted> {
+fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<(Accepted, Capacity)> {
     let owner = owner.load();
     let snapshot = proxy.snapshot.load();
     let listener = snapshot.listeners.get(&*owner.id)?;
@@ -129,16 +132,18 @@ fn accepted(proxy: &Arc<Proxy>, owner: &ArcSwap<Owner>) -> Option<Accepted> {
             except: None,
         }),
     };
-    Some(Accepted {
+    let accepted = Accepted {
         proxy: Arc::clone(proxy),
         listener: Arc::clone(&owner.id),
         protocol: listener.protocol,
         port: listener.port,
         target_port: listener.target_port,
         idle: listener.timeouts.idle,
+        ledger: Arc::clone(&owner.ledger),
         tls,
         drain: Arc::clone(&owner.drain),
-    })
+    };
+    Some((accepted, listener.capacity))
 }
 
 /// Errors of a connection that ended before it was accepted; the next one is not concerned.

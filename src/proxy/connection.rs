@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +25,9 @@ use super::http2_stream::StreamTasks;
 use super::request::Connection;
 use super::stream::{ClientStream, ClientTransport};
 use super::tunnel::spawn_tunnel;
+use crate::admission::{self, Connected};
 use crate::metrics::count;
-use crate::routing::{ListenerId, Protocol};
+use crate::routing::{Capacity, ListenerId, Protocol};
 use crate::tls::server::{Offer, accept};
 
 /// For last words: to a client that has said nothing for too long, and for those that HTTP/2 clients
@@ -66,6 +68,8 @@ pub struct Accepted {
     pub target_port: u16,
     /// Between requests.
     pub idle: Duration,
+    /// What is counted at the listener.
+    pub ledger: Arc<admission::Listener>,
     /// For HTTPS.
     pub tls: Option<Offer>,
     /// Set when the listener is to let its connections go.
@@ -97,8 +101,23 @@ impl Drain {
 }
 
 impl Accepted {
-    /// Serves a connection to its end.
-    pub async fn serve(self, tcp: TcpStream, client: std::net::SocketAddr) {
+    /// Counts it. `None`: it is beyond a bound, with so many others that it is closed at once.
+    #[must_use]
+    pub fn connect(&self, capacity: &Capacity) -> Option<Connected> {
+        let load_balancer = &self.ledger.load_balancer;
+        let connected = load_balancer.connect(self.ledger.now(), capacity);
+        if connected.as_ref().is_none_or(|it| it.refusal().is_some()) {
+            count(&self.proxy.metrics.connections_refused);
+        }
+        connected
+    }
+
+    /// Serves a connection to its end. One that is not admitted has its first request answered so.
+    pub async fn serve(mut self, tcp: TcpStream, client: SocketAddr, connected: Connected) {
+        if connected.refusal().is_some() {
+            self.drain = Arc::default();
+            self.idle = FIRST_REQUEST;
+        }
         let deadlines = self.proxy.deadlines;
         let (transport, is_http2) = match &self.tls {
             None => (ClientTransport::Plain(tcp), false),
@@ -117,12 +136,8 @@ impl Accepted {
         let clock = Arc::new(ConnectionClock::new(is_http2, deadlines));
         let stream = ClientStream::new(transport, Arc::clone(&clock));
         let _open = self.proxy.metrics.connection_opened();
-        let connection = Arc::new(Connection::new(
-            Arc::clone(&self.proxy),
-            Arc::clone(&self.listener),
-            Hop::new(client, self.protocol, self.port, self.target_port),
-            clock,
-        ));
+        let hop = Hop::new(client, self.protocol, self.port, self.target_port);
+        let connection = Arc::new(Connection::new(&self, hop, clock, connected));
         if is_http2 {
             self.serve_http2(stream, connection).await;
         } else {
@@ -187,6 +202,11 @@ impl Accepted {
                     // The pod broke off, and only the end of the connection ends the answer: it
                     // must not look like a whole one.
                     served.into_parts().io.into_inner().reset_on_drop();
+                } else if result.is_ok() && self.tls.is_some() {
+                    // hyper has, but where the last request was a handshake that did not come to a
+                    // WebSocket: TLS is then still to be closed (RFC 8446 §6.1).
+                    let mut stream = served.into_parts().io.into_inner();
+                    drop(tokio::time::timeout(GOODBYE, stream.shutdown()).await);
                 }
                 if let Err(error) = result {
                     self.failed(&connection, &error);

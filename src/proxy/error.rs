@@ -4,6 +4,7 @@ use std::fmt;
 
 use http::StatusCode;
 
+use crate::admission::{Bound, Refusal};
 use crate::routing::Unavailable;
 use crate::routing::path::InvalidPath;
 
@@ -16,6 +17,8 @@ pub struct ProxyError {
     pub reason: Reason,
     /// Whether another try is safe.
     pub retry: Retry,
+    /// For `Retry-After`, in seconds; 0 = nothing is known.
+    pub retry_after: u16,
 }
 
 /// Whose fault it is.
@@ -27,6 +30,8 @@ pub enum Side {
     Config,
     /// The pod's.
     Pod,
+    /// Ours: we do not take more.
+    Proxy,
 }
 
 /// Whether another try is safe (RFC 9110 §9.2.2).
@@ -75,6 +80,8 @@ pub enum Reason {
     Backend(Unavailable),
     /// All weights of the route are zero.
     NoBackend,
+    /// Not admitted: a bound is reached.
+    Refused(Bound),
     /// No pod is ready.
     NoEndpoints,
     /// No pod could be connected to.
@@ -103,6 +110,7 @@ impl ProxyError {
             side: reason.side(),
             reason,
             retry: Retry::No,
+            retry_after: 0,
         }
     }
 
@@ -131,8 +139,10 @@ impl ProxyError {
             Reason::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Reason::WebSocketOrigin => StatusCode::FORBIDDEN,
             Reason::NoHost | Reason::NoPath => StatusCode::NOT_FOUND,
+            // RFC 6585 §4.
+            Reason::Refused(bound) if bound.is_of_client() => StatusCode::TOO_MANY_REQUESTS,
             Reason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            Reason::Backend(_) | Reason::NoBackend | Reason::NoEndpoints => {
+            Reason::Backend(_) | Reason::NoBackend | Reason::NoEndpoints | Reason::Refused(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Reason::ConnectFailed
@@ -140,6 +150,15 @@ impl ProxyError {
             | Reason::PodProtocol
             | Reason::PodUpgrade => StatusCode::BAD_GATEWAY,
             Reason::ConnectTimeout | Reason::RequestTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+impl From<Refusal> for ProxyError {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            retry_after: refusal.retry_after,
+            ..Self::new(Reason::Refused(refusal.bound))
         }
     }
 }
@@ -166,6 +185,7 @@ impl Reason {
             Self::NoPath => "no_route_for_path",
             Self::Backend(unavailable) => unavailable.as_str(),
             Self::NoBackend => "no_backend_with_weight",
+            Self::Refused(bound) => bound.as_str(),
             Self::NoEndpoints => "no_ready_endpoint",
             Self::ConnectFailed => "pod_connect_failed",
             Self::ConnectTimeout => "pod_connect_timeout",
@@ -193,6 +213,8 @@ impl Reason {
             | Self::Misdirected
             | Self::ClientTimeout
             | Self::ClientBody => Side::Client,
+            Self::Refused(bound) if bound.is_of_client() => Side::Client,
+            Self::Refused(_) => Side::Proxy,
             Self::NoHost | Self::NoPath | Self::Backend(_) | Self::NoBackend => Side::Config,
             Self::NoEndpoints
             | Self::ConnectFailed
@@ -213,6 +235,7 @@ impl Side {
             Self::Client => "client",
             Self::Config => "config",
             Self::Pod => "pod",
+            Self::Proxy => "proxy",
         }
     }
 }

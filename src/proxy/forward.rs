@@ -12,6 +12,7 @@ use super::body::RequestBody;
 use super::error::{ProxyError, Reason, Retry};
 use super::pool::{PodConnection, Pool};
 use super::request::Plan;
+use crate::admission::Bound;
 use crate::balance::{Endpoint, InFlight};
 
 /// Endpoints that are tried for one request before the client hears of it.
@@ -53,14 +54,10 @@ pub async fn forward(
     let mut pooled = attempts == Attempts::Pooled;
     let mut error = ProxyError::new(Reason::NoEndpoints);
     while tried.len() < MAX_ENDPOINTS {
-        let picked = match attempts {
-            Attempts::Pooled => plan.upstream.pick(&tried),
-            Attempts::Fresh => plan.upstream.pick_for_tunnel(&tried),
-        };
-        let Some(endpoint) = picked else {
+        let Some(in_flight) = choose(plan, &tried, &mut error) else {
             break;
         };
-        let in_flight = InFlight::new(Arc::clone(&endpoint));
+        let endpoint = Arc::clone(in_flight.endpoint());
         let idle = if pooled { endpoint.pool.take() } else { None };
         let mut connection = match idle {
             Some(connection) => connection,
@@ -106,6 +103,30 @@ pub async fn forward(
         }
     }
     Err(error)
+}
+
+/// Counts on an endpoint that has not been tried. `None`: there is none, and `error` says so where
+/// it is for want of room.
+fn choose(plan: &Plan, tried: &[SocketAddr], error: &mut ProxyError) -> Option<InFlight<Pool>> {
+    let is_new = |endpoint: &Endpoint<Pool>| !tried.contains(&endpoint.address);
+    let Some(admission) = &plan.admission else {
+        return plan.upstream.pick(is_new).map(InFlight::new);
+    };
+    let most = admission.connections_per_pod;
+    let has_room = |endpoint: &Endpoint<Pool>| {
+        most.is_none_or(|most| endpoint.tunnels() < most.get()) && is_new(endpoint)
+    };
+    // Somebody else may take the last place meanwhile; then there is one pod less to ask.
+    while let Some(endpoint) = plan.upstream.pick_for_tunnel(has_room) {
+        let in_flight = InFlight::tunnel(endpoint, most);
+        if in_flight.is_some() {
+            return in_flight;
+        }
+    }
+    if plan.upstream.pick(is_new).is_some() {
+        *error = ProxyError::new(Reason::Refused(Bound::PodConnections));
+    }
+    None
 }
 
 async fn connect(

@@ -168,6 +168,7 @@ impl Listeners {
                 with_http2: config(true)?,
                 http1_only: config(false)?,
             },
+            ledger: self.proxy.ledger.listener(id),
             drain: Arc::default(),
         })
     }

@@ -24,17 +24,21 @@ use super::Proxy;
 use super::access_log::RequestEntry;
 use super::body::{RequestBody, ResponseBody, Serving};
 use super::clock::ConnectionClock;
+use super::connection::{Accepted, Drain};
 use super::error::{ProxyError, Reason};
 use super::forward::{Attempts, Forwarded, forward};
-use super::headers::{Hop, prepare_request, prepare_response, request_id};
+use super::headers::{Hop, join_cookies, prepare_request, prepare_response, request_id};
 use super::http2_stream::PendingStream;
 use super::pool::Pool;
 use super::respond::respond;
 use super::target::Target;
 use super::tunnel::{Handover, open};
+use crate::admission::{self, Connected};
 use crate::balance::Upstream;
 use crate::metrics::RouteCounters;
-use crate::routing::{ListenerId, Match, PodProtocol, Route, WebSocketOverrides, WebSocketPolicy};
+use crate::routing::{
+    Admission, ListenerId, Match, PodProtocol, Route, WebSocketOverrides, WebSocketPolicy,
+};
 use crate::websocket::extended_connect::{to_success, to_upgrade};
 use crate::websocket::handshake::{InvalidHandshake, Upgrade};
 
@@ -49,6 +53,12 @@ pub struct Connection {
     pub hop: Hop,
     /// Its deadlines.
     pub clock: Arc<ConnectionClock>,
+    /// What is counted at the listener.
+    pub ledger: Arc<admission::Listener>,
+    /// Begun where the connection is to end after what it is doing.
+    pub drain: Arc<Drain>,
+    /// Counts the connection.
+    pub connected: Arc<Connected>,
     /// The pod's side of a tunnel, put here when the 101 goes out and taken when hyper is done.
     pub handover: Mutex<Option<Handover>>,
     close_delimited: AtomicBool,
@@ -69,6 +79,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// For the tunnel that a handshake asks for; `None` for other requests.
     pub websocket: Option<Arc<WebSocketPolicy>>,
+    /// Bounds for it; `None` for other requests.
+    pub admission: Option<Arc<Admission>>,
     /// Server name for TLS to the pod.
     pub server_name: Option<Box<str>>,
 }
@@ -129,6 +141,10 @@ impl Connection {
 
     /// Everything that is decided before the first wait.
     fn plan(&self, head: &mut request::Parts) -> Result<(Plan, Upgrade), ProxyError> {
+        if let Some(refusal) = self.connected.refusal() {
+            self.drain.begin();
+            return Err(refusal.into());
+        }
         let refuse = ProxyError::new;
         let connect = match head.extensions.remove::<Protocol>() {
             Some(protocol) => {
@@ -158,6 +174,10 @@ impl Connection {
                 listeners.find(|listener| self.hop.is_to(listener.protocol, listener.target_port))
             })
             .ok_or(refuse(Reason::NoHost))?;
+        if let Some(rate) = listener.capacity.requests_per_second {
+            let load_balancer = &self.ledger.load_balancer;
+            load_balancer.request(self.ledger.now(), rate)?;
+        }
         // Clients may use a connection for every host that its certificate is good for (RFC 9113
         // §9.1.1), and are told here that for this one they need another.
         let host = target.host.as_deref();
@@ -204,6 +224,7 @@ impl Connection {
             connect_timeout: overrides
                 .connect_timeout
                 .unwrap_or(listener.timeouts.connect),
+            admission: websocket.as_ref().map(|_| Arc::clone(&listener.admission)),
             websocket,
             route: Arc::clone(route),
             upstream,
@@ -326,16 +347,19 @@ impl Connection {
     /// A connection on a listener.
     #[must_use]
     pub fn new(
-        proxy: Arc<Proxy>,
-        listener: Arc<ListenerId>,
+        accepted: &Accepted,
         hop: Hop,
         clock: Arc<ConnectionClock>,
+        connected: Connected,
     ) -> Self {
         Self {
-            proxy,
-            listener,
+            proxy: Arc::clone(&accepted.proxy),
+            listener: Arc::clone(&accepted.listener),
             hop,
             clock,
+            ledger: Arc::clone(&accepted.ledger),
+            drain: Arc::clone(&accepted.drain),
+            connected: Arc::new(connected),
             handover: Mutex::new(None),
             close_delimited: AtomicBool::new(false),
         }
@@ -458,21 +482,5 @@ fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Reason> {
             Ok(())
         }
         _ => Err(Reason::TransferEncoding),
-    }
-}
-
-/// RFC 9113 §8.2.3: cookies that HTTP/2 has split are one field in HTTP/1.1.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(header::COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
-        return;
-    }
-    let joined: Vec<&[u8]> = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&joined.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
     }
 }

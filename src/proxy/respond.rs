@@ -43,9 +43,13 @@ pub fn respond(
     // The answer depends on a moment's state; nobody may keep it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_REQUEST_ID, request_id.clone());
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        // Jittered, so that clients that were refused together do not come back together (P5).
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=5)));
+    // Jittered, so that clients that were refused together do not come back together (P5).
+    let retry_after = match error.retry_after {
+        0 if status == StatusCode::SERVICE_UNAVAILABLE => fastrand::u16(1..=5),
+        told => told,
+    };
+    if retry_after > 0 {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
     }
     match error.reason {
         // RFC 6455 §4.4: say which version is spoken.
@@ -55,6 +59,9 @@ pub fn respond(
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             }
+        }
+        Reason::Refused(bound) if bound.is_of_connection() && version < Version::HTTP_2 => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         // What follows a malformed request on the connection cannot be trusted to be a request.
         _ if error.side == Side::Client && version < Version::HTTP_2 => {

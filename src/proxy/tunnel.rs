@@ -32,8 +32,9 @@ use super::http2_stream::PendingStream;
 use super::pool::Pool;
 use super::request::{Connection, Plan};
 use super::stream::PodStream;
+use crate::admission::{Admitted, Bound, Connected};
 use crate::balance::InFlight;
-use crate::routing::WebSocketPolicy;
+use crate::routing::{Admission, WebSocketPolicy};
 use crate::websocket::handshake::Accept;
 use crate::websocket::{Cause, Outcome, Relay, RelayConfig, TunnelGuard, TunnelInfo, relay};
 
@@ -43,6 +44,7 @@ pub struct Handover {
     pod: PodStream,
     pod_prefix: Bytes,
     in_flight: InFlight<Pool>,
+    counted: Counted,
     /// In the table from here on: whoever drains it misses no tunnel between two steps.
     record: TunnelGuard,
     policy: Arc<WebSocketPolicy>,
@@ -50,6 +52,14 @@ pub struct Handover {
     labels: Option<TunnelLabels>,
     /// Over HTTP/2: the connection that the tunnel is a stream of.
     http2: Option<OpenTunnel>,
+}
+
+/// What a tunnel is counted on until it ends.
+#[derive(Debug)]
+struct Counted {
+    _admitted: Admitted,
+    /// The client's connection goes on as the tunnel, or for as long.
+    _connected: Arc<Connected>,
 }
 
 /// Opens a WebSocket to a pod. An answer other than 101 is an ordinary one. `stream` is the
@@ -65,6 +75,10 @@ pub async fn open(
     stream: Option<PendingStream>,
 ) -> Result<Forwarded, ProxyError> {
     let began = Instant::now();
+    let bounds = plan.admission.as_deref().unwrap_or(&Admission::NONE);
+    let admitted = connection
+        .ledger
+        .admit(connection.hop.client.ip(), bounds)?;
     let headers = request.headers_mut();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -82,7 +96,11 @@ pub async fn open(
             plan,
             forward(&connection.proxy, plan, request, Attempts::Fresh),
         )
-        .await?;
+        .await
+        .map_err(|error| match error.reason {
+            Reason::Refused(Bound::PodConnections) => connection.ledger.pods_are_full().into(),
+            _ => error,
+        })?;
     let refused = ProxyError::new(Reason::PodUpgrade);
     match forwarded.response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {}
@@ -129,6 +147,10 @@ pub async fn open(
         pod,
         pod_prefix,
         in_flight: forwarded.in_flight,
+        counted: Counted {
+            _admitted: admitted,
+            _connected: Arc::clone(&connection.connected),
+        },
         record,
         policy: plan.websocket.clone().unwrap_or_default(),
         labels,
@@ -187,6 +209,7 @@ where
         pod,
         pod_prefix,
         in_flight,
+        counted,
         record,
         policy,
         labels,
@@ -194,6 +217,7 @@ where
     } = handover;
     let end = End {
         _in_flight: in_flight,
+        _counted: counted,
         line: labels.map(|labels| {
             Box::new(Line {
                 proxy: Arc::clone(proxy),
@@ -234,6 +258,7 @@ struct Tunnel<C, P> {
 
 struct End {
     _in_flight: InFlight<Pool>,
+    _counted: Counted,
     line: Option<Box<Line>>,
     http2: Option<OpenTunnel>,
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::admission::{Admission, Capacity};
 use super::certificate::CertificateTable;
 use super::drain::{ConnectionDrain, Rebalance};
 use super::host::HostTable;
@@ -71,6 +72,10 @@ pub struct Listener {
     pub drain: ConnectionDrain,
     /// Moving tunnels to pods that hold fewer; `None` = they stay.
     pub rebalance: Option<Rebalance>,
+    /// How many WebSockets are admitted, and how fast.
+    pub admission: Arc<Admission>,
+    /// What all listeners of its load balancer together take.
+    pub capacity: Capacity,
     /// Hosts served here. Listeners with equal routes share one table.
     pub hosts: Arc<HostTable>,
     /// Certificates by name (HTTPS only; empty otherwise).

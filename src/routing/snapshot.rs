@@ -153,6 +153,8 @@ mod tests {
             websocket: Arc::default(),
             drain: ConnectionDrain::default(),
             rebalance: None,
+            admission: Arc::default(),
+            capacity: crate::routing::Capacity::default(),
             hosts: Arc::new(hosts),
             certificates: Arc::default(),
         };

@@ -308,6 +308,8 @@ impl Attached {
                 websocket: Arc::clone(&spec.websocket),
                 drain: spec.drain,
                 rebalance: spec.rebalance,
+                admission: Arc::clone(&spec.admission),
+                capacity: spec.capacity,
                 hosts: self
                     .groups
                     .iter()

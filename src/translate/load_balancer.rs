@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Context;
+use super::admission::{admission, capacity};
 use super::drain::{connection_drain, rebalance};
 use super::finding::{Notes, Reason};
 use super::name;
@@ -16,8 +17,8 @@ use super::service::{self, PortRef};
 use super::websocket::websocket;
 use crate::api::{self, GatewayDuration};
 use crate::routing::{
-    Backend, ConnectionDrain, Origin, PathKind, PathMatch, PolicyOverrides, Protocol, Rebalance,
-    Route, RouteId, ServerNames, Timeouts, Unavailable, WebSocketPolicy,
+    Backend, Capacity, ConnectionDrain, Origin, PathKind, PathMatch, PolicyOverrides, Protocol,
+    Rebalance, Route, RouteId, Timeouts, Unavailable, WebSocketPolicy,
 };
 use crate::world::{Kind, LoadBalancer, ObjectKey, ObjectName};
 
@@ -115,15 +116,21 @@ impl Builder<'_, '_> {
                 "there are no listeners, so nothing is served; add one",
             );
         }
+        let capacity = capacity(load_balancer.spec.capacity, self.notes);
         for (index, listener) in load_balancer.spec.listeners.iter().enumerate() {
             let field = format!("spec.listeners[{index}]");
-            if let Some(spec) = self.listener(listener, field) {
+            if let Some(spec) = self.listener(listener, field, capacity) {
                 self.part.listeners.push(Arc::new(spec));
             }
         }
     }
 
-    fn listener(&mut self, declared: &api::Listener, field: String) -> Option<ListenerSpec> {
+    fn listener(
+        &mut self,
+        declared: &api::Listener,
+        field: String,
+        capacity: Capacity,
+    ) -> Option<ListenerSpec> {
         let name = declared.name.as_str();
         if name.is_empty() || name::host(name).is_err() || name.contains('.') {
             self.invalid(
@@ -189,6 +196,11 @@ impl Builder<'_, '_> {
             self.notes,
         );
         let websocket = WebSocketPolicy::default().with(&websocket);
+        let admission = admission(
+            declared.admission,
+            &format!("{field}.admission"),
+            self.notes,
+        );
         let mut spec = ListenerSpec {
             name: name.into(),
             port,
@@ -197,12 +209,17 @@ impl Builder<'_, '_> {
             http2: protocol == Protocol::Https && declared.http2.unwrap_or(true),
             http1_only: match protocol {
                 Protocol::Http => Arc::default(),
-                Protocol::Https => self.http1_only(&declared.http1_only, &field),
+                Protocol::Https => {
+                    let field = format!("{field}.http1Only");
+                    name::server_names(&declared.http1_only, &field, self.notes)
+                }
             },
             timeouts,
             websocket: Arc::new(websocket),
             drain: self.drain,
             rebalance: self.rebalance,
+            admission: Arc::new(admission),
+            capacity,
             default_certificate: None,
             certificates: BTreeMap::new(),
             field,
@@ -218,30 +235,6 @@ impl Builder<'_, '_> {
             }
         }
         Some(spec)
-    }
-
-    fn http1_only(&mut self, declared: &[String], field: &str) -> Arc<ServerNames> {
-        let mut names = ServerNames::default();
-        for (index, text) in declared.iter().enumerate() {
-            let why = match name::host(text) {
-                Ok(Claim::Exact(name)) => {
-                    names.insert_exact(name);
-                    continue;
-                }
-                Ok(Claim::Wildcard(suffix)) => {
-                    names.insert_wildcard(suffix);
-                    continue;
-                }
-                Ok(_) => "the host is empty",
-                Err(why) => why,
-            };
-            self.notes.error(
-                Reason::HostInvalid,
-                format!("{field}.http1Only[{index}]"),
-                format!("{why}; this host is left out"),
-            );
-        }
-        names.into()
     }
 
     fn recorded(&self, listener: &str) -> Option<u16> {

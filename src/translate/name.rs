@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::finding::{Notes, Reason};
 use super::part::Claim;
+use crate::routing::ServerNames;
 use crate::routing::path::{InvalidPath, normalize};
 
 /// Reads a declared host: an exact name or `*.` and a name, in any case. Empty means any host.
@@ -38,6 +41,35 @@ pub(super) fn host(text: &str) -> Result<Claim, &'static str> {
     } else {
         Claim::Exact(name.into())
     })
+}
+
+/// The hosts of a list; what is none is named and left out.
+pub(super) fn server_names(
+    declared: &[String],
+    field: &str,
+    notes: &mut Notes,
+) -> Arc<ServerNames> {
+    let mut names = ServerNames::default();
+    for (index, text) in declared.iter().enumerate() {
+        let why = match host(text) {
+            Ok(Claim::Exact(name)) => {
+                names.insert_exact(name);
+                continue;
+            }
+            Ok(Claim::Wildcard(suffix)) => {
+                names.insert_wildcard(suffix);
+                continue;
+            }
+            Ok(_) => "the host is empty",
+            Err(why) => why,
+        };
+        notes.error(
+            Reason::HostInvalid,
+            format!("{field}[{index}]"),
+            format!("{why}; this host is left out"),
+        );
+    }
+    names.into()
 }
 
 /// RFC 1123 §2.1.

@@ -8,8 +8,8 @@ use super::finding::Finding;
 use super::sorted::{SortedMap, SortedSet};
 use crate::api::Exposure;
 use crate::routing::{
-    Certificate, ConnectionDrain, Protocol, Rebalance, Route, ServerNames, Timeouts,
-    WebSocketPolicy,
+    Admission, Capacity, Certificate, ConnectionDrain, Protocol, Rebalance, Route, ServerNames,
+    Timeouts, WebSocketPolicy,
 };
 use crate::world::{Kind, Metadata, ObjectKey, ObjectName};
 
@@ -154,6 +154,8 @@ pub(super) struct ListenerSpec {
     pub(super) websocket: Arc<WebSocketPolicy>,
     pub(super) drain: ConnectionDrain,
     pub(super) rebalance: Option<Rebalance>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) capacity: Capacity,
     /// For clients without a server name, and for names that nobody has.
     pub(super) default_certificate: Option<Arc<Certificate>>,
     /// By the names in the certificates, exact or `*.suffix`.

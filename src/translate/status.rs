@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Translator;
+use super::admission::{admission_in_force, capacity_in_force};
 use super::drain::{drain_in_force, rebalance_in_force};
 use super::finding::{Finding, Reason, Severity};
 use super::websocket::in_force;
@@ -349,6 +350,10 @@ fn effective(listener: &Listener) -> Effective {
         websocket: in_force(&listener.websocket),
         connection_drain: Some(drain_in_force(&listener.drain)),
         rebalance: listener.rebalance.as_ref().map(rebalance_in_force),
+        admission: Some(admission_in_force(&listener.admission))
+            .filter(|bounds| *bounds != api::Admission::default()),
+        capacity: Some(capacity_in_force(&listener.capacity))
+            .filter(|bounds| *bounds != api::Capacity::default()),
     }
 }
 

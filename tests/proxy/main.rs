@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod admission;
 mod answers;
 mod balance;
 mod bodies;

@@ -234,7 +234,7 @@ impl Peer {
         .await;
     }
 
-    async fn read_head(&mut self) {
+    pub async fn read_head(&mut self) {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

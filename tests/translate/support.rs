@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use holdfast::routing::{
-    Backend, Certificate, HostRoutes, Listener, PathKind, PolicyOverrides, Route, Snapshot,
-    WebSocketOverrides, WebSocketPolicy,
+    Admission, Backend, Capacity, Certificate, HostRoutes, Listener, PathKind, PolicyOverrides,
+    Route, Snapshot, WebSocketOverrides, WebSocketPolicy,
 };
 use holdfast::translate::{Translation, endpoint_finding, endpoints};
 use holdfast::world::{Delta, Object, World};
@@ -108,6 +108,12 @@ pub(crate) fn render(world: &World, translation: &Translation) -> String {
         };
         if rest != WebSocketPolicy::default() {
             writeln!(text, "  websocket: {rest:?}").unwrap();
+        }
+        if *listener.admission != Admission::default() {
+            writeln!(text, "  admission: {:?}", listener.admission).unwrap();
+        }
+        if listener.capacity != Capacity::default() {
+            writeln!(text, "  capacity: {:?}", listener.capacity).unwrap();
         }
         certificates(&mut text, listener, &names);
         match shown.iter().find(|other| other.hosts == listener.hosts) {

@@ -250,6 +250,7 @@ fn plain_listener(name: &str, port: u16) -> api::Listener {
         http1_only: Vec::new(),
         timeouts: None,
         websocket: None,
+        admission: None,
         tls: None,
     }
 }
@@ -273,6 +274,7 @@ fn load_balancer() -> impl Strategy<Value = Object> {
             http1_only: Vec::new(),
             timeouts: None,
             websocket: None,
+            admission: None,
             tls: Some(api::Tls {
                 certificate_refs: vec![api::SecretRef {
                     name: secret.clone(),
@@ -323,6 +325,7 @@ fn load_balancer() -> impl Strategy<Value = Object> {
                     service: None,
                     connection_drain: None,
                     rebalance: None,
+                    capacity: None,
                     listeners,
                     rules,
                 };
