@@ -43,7 +43,7 @@ pub use outcome::Outcome;
 pub use relay::{Relay, relay};
 pub use relay_config::RelayConfig;
 pub use scanner::{Scanner, Stop, Traffic};
-pub use selection::{Pod, Selection};
+pub use selection::{Order, Pod, Selection};
 pub use surplus::surplus;
 pub use table::{RouteTotals, TunnelTable};
 pub use tunnel::{TunnelGuard, TunnelInfo, TunnelView};

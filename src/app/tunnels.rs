@@ -14,11 +14,13 @@ use crate::admin::Query;
 use crate::api::GatewayDuration;
 use crate::proxy::Proxy;
 use crate::routing::{Rebalance, UpstreamId};
-use crate::websocket::{Cause, Pod, Selection, Traffic, TunnelView, surplus};
+use crate::websocket::{Cause, Order, Pod, Selection, Traffic, TunnelView, surplus};
 
 /// The longest over which an operator may spread the closes.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// How many are shown where the query does not say: all of 100,000 would be 50 MB.
+const PAGE: usize = 1000;
 /// Over which a pod is drained where the operator does not say.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -28,29 +30,22 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// A query that cannot be read.
 pub(super) fn list(proxy: &Proxy, query: &Query) -> Result<Value, String> {
     let mut query = query.clone();
-    let limit: usize = number(&mut query, "limit")?.unwrap_or(usize::MAX);
-    let sort = query.remove("sort").unwrap_or_default();
-    let selection = selection(&mut query)?;
-    nothing_else(&query)?;
-    let mut views = proxy.tunnels.select(&selection);
-    let total = views.len();
-    match &*sort {
-        // The table gives them by age.
-        "" | "age" => {}
-        "silent" => views.sort_by_key(|view| std::cmp::Reverse(view.silent)),
-        "bytes" => views
-            .sort_by_key(|view| std::cmp::Reverse(view.from_client.bytes + view.from_pod.bytes)),
-        "messages" => views.sort_by_key(|view| {
-            std::cmp::Reverse(view.from_client.messages() + view.from_pod.messages())
-        }),
-        "rate" => views.sort_by_key(|view| std::cmp::Reverse(view.bytes_per_second())),
-        other => {
+    let limit = number(&mut query, "limit")?.unwrap_or(PAGE);
+    let order = match query.remove("sort").as_deref() {
+        None | Some("" | "age") => Order::Age,
+        Some("silent") => Order::Silent,
+        Some("bytes") => Order::Bytes,
+        Some("messages") => Order::Messages,
+        Some("rate") => Order::Rate,
+        Some(other) => {
             return Err(format!(
                 "sort={other}: one of age, silent, bytes, messages, rate is expected"
             ));
         }
-    }
-    views.truncate(limit);
+    };
+    let selection = selection(&mut query)?;
+    nothing_else(&query)?;
+    let (total, views) = proxy.tunnels.page(&selection, order, limit);
     let tunnels: Vec<Value> = views.iter().map(tunnel).collect();
     Ok(json!({ "selected": total, "tunnels": tunnels }))
 }

@@ -26,7 +26,7 @@ use crate::routing::{ListenerId, RouteId};
 
 use super::close::{Cause, Ending, Side};
 use super::scanner::Traffic;
-use super::selection::Selection;
+use super::selection::{Matcher, Order, Selection};
 use super::tunnel::{Record, TunnelGuard, TunnelInfo, TunnelView};
 
 /// Enough that two openings rarely meet, and that a reader holds each lock briefly.
@@ -136,22 +136,40 @@ impl TunnelTable {
     /// meanwhile may or may not be in it.
     #[must_use]
     pub fn list(&self) -> Vec<TunnelView> {
-        let now = Instant::now();
-        let mut views: Vec<TunnelView> = self
-            .records(|_| true)
-            .iter()
-            .map(|record| record.view(now))
-            .collect();
-        views.sort_unstable_by_key(|view| view.id);
-        views
+        self.select(&Selection::default())
     }
 
     /// Every open tunnel that is selected, oldest first; as with [`TunnelTable::list`].
     #[must_use]
     pub fn select(&self, selection: &Selection) -> Vec<TunnelView> {
-        let mut views = self.list();
-        views.retain(|view| selection.contains(view));
-        views
+        self.page(selection, Order::Age, usize::MAX).1
+    }
+
+    /// The first `limit` of those that are selected, and how many are selected in all.
+    #[must_use]
+    pub fn page(
+        &self,
+        selection: &Selection,
+        order: Order,
+        limit: usize,
+    ) -> (usize, Vec<TunnelView>) {
+        let now = Instant::now();
+        let records = self.records(|_| true);
+        let mut matcher = Matcher::new(selection, now);
+        let mut selected: Vec<(u64, u64, &Record)> = records
+            .iter()
+            .filter(|record| matcher.matches(record))
+            .map(|record| (order.rank(record, now), record.id, &**record))
+            .collect();
+        let count = selected.len();
+        let place = |(rank, id, _): &(u64, u64, &Record)| (*rank, *id);
+        if limit < count {
+            selected.select_nth_unstable_by_key(limit, place);
+            selected.truncate(limit);
+        }
+        selected.sort_unstable_by_key(place);
+        let views = selected.iter().map(|(_, _, record)| record.view(now));
+        (count, views.collect())
     }
 
     /// Calls `visit` for every open tunnel that nobody has asked to end, in no particular order and

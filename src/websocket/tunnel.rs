@@ -265,6 +265,11 @@ impl Record {
         now.saturating_duration_since(self.table.instant(self.opened))
     }
 
+    pub(super) fn silent(&self, now: Instant) -> Duration {
+        let active = self.table.instant(self.active.load(Ordering::Relaxed));
+        now.saturating_duration_since(active)
+    }
+
     /// Whether somebody has asked to end it.
     pub(super) fn is_ending(&self) -> bool {
         self.requested.load(Ordering::Relaxed) != 0
@@ -276,13 +281,12 @@ impl Record {
 
     pub(super) fn view(&self, now: Instant) -> TunnelView {
         let table = &self.table;
-        let active = table.instant(self.active.load(Ordering::Relaxed));
         TunnelView {
             id: self.id,
             info: self.info.clone(),
             opened: table.wall_clock(self.opened),
             age: self.age(now),
-            silent: now.saturating_duration_since(active),
+            silent: self.silent(now),
             client_round_trip: round_trip(&self.client_round_trip),
             pod_round_trip: round_trip(&self.pod_round_trip),
             from_client: self.from_client.read(),
