@@ -48,6 +48,8 @@ enum Command {
     Requests(Options),
     /// Memory of idle WebSockets.
     Memory(Options),
+    /// Processor time and memory of idle WebSockets with every policy on.
+    Keepalive(Options),
     /// Configuration changes under live WebSockets.
     Changes(Options),
     /// Time from a changed file to the changed answer.
@@ -85,6 +87,7 @@ fn start() -> Result<ExitCode> {
         Command::Openings(options) => (&[Measure::Openings], options),
         Command::Requests(options) => (&[Measure::Requests], options),
         Command::Memory(options) => (&[Measure::Memory], options),
+        Command::Keepalive(options) => (&[Measure::Keepalive], options),
         Command::Changes(options) => (&[Measure::Changes], options),
         Command::Served(options) => (&[Measure::Served], options),
         Command::Footprint(options) => (&[Measure::Footprint], options),

@@ -2,6 +2,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod footprint;
+pub(crate) mod keepalive;
 pub(crate) mod memory;
 pub(crate) mod processor;
 pub(crate) mod served;

@@ -176,6 +176,11 @@ impl Peer {
         self.process.pid()
     }
 
+    /// Where it listens.
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
+    }
+
     /// Its plain listener, or its TLS listener.
     pub(crate) fn target(&self, secure: bool) -> Target {
         let port = if secure {

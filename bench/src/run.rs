@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::measure::{changes, footprint, memory, processor, served};
+use crate::measure::{changes, footprint, keepalive, memory, processor, served};
 use crate::os;
 use crate::peers::{Kind, Peer, Scene};
 use crate::plan::Plan;
@@ -60,6 +60,7 @@ pub(crate) enum Measure {
     Messages,
     Openings,
     Requests,
+    Keepalive,
     Changes,
     Served,
     Footprint,
@@ -71,11 +72,12 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 impl Measure {
     /// All, in the order of the report. Memory comes last of what needs the peers: its thousands of
     /// closed connections wait in the kernel for a minute.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Messages,
         Self::Openings,
         Self::Requests,
         Self::Memory,
+        Self::Keepalive,
         Self::Changes,
         Self::Served,
         Self::Footprint,
@@ -88,7 +90,7 @@ impl Measure {
 
     /// It is about Holdfast alone.
     fn is_own(self) -> bool {
-        matches!(self, Self::Served | Self::Footprint)
+        matches!(self, Self::Keepalive | Self::Served | Self::Footprint)
     }
 }
 
@@ -215,6 +217,7 @@ async fn take(
         Measure::Openings => boxed(processor::openings(scene, peers, plan)).await,
         Measure::Requests => boxed(processor::requests(scene, peers, plan)).await,
         Measure::Memory => boxed(memory::idle(scene, &kinds, plan)).await,
+        Measure::Keepalive => boxed(keepalive::pings(scene, plan)).await,
         Measure::Changes => boxed(changes::under_load(scene, &kinds, plan, notes)).await,
         Measure::Served => boxed(served::new_ingresses(scene, plan)).await,
         Measure::Footprint => boxed(footprint::resident(scene, plan)).await,

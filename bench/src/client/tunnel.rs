@@ -1,6 +1,7 @@
 //! A WebSocket of the generator: handshake, echo round trip, close.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,6 +20,11 @@ const PROOF: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A masked Close frame with code 1000.
 const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8];
+
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8A;
+/// The longest payload of a ping that is expected. It is kept by every tunnel that waits for one.
+const SHORT: usize = 32;
 
 impl Tunnel {
     /// Connects and does the handshake.
@@ -76,6 +82,46 @@ impl Tunnel {
             Ok(())
         } else {
             Err(unexpected("an echo differs from its message"))
+        }
+    }
+
+    /// Answers pings for ever, and counts them.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket, an end of the tunnel, and any frame but a ping.
+    pub(crate) async fn answer_pings(mut self, count: &AtomicU64) -> io::Result<()> {
+        let mut frame = [0; 2 + SHORT];
+        loop {
+            let mut length = 0;
+            // A control frame's payload has 125 bytes at most (RFC 6455 5.5).
+            while length < 2 || length < 2 + usize::from(frame[1]) {
+                let end = if length < 2 {
+                    2
+                } else {
+                    2 + usize::from(frame[1])
+                };
+                let read = self
+                    .wire
+                    .read(&mut frame[length..end.min(2 + SHORT)])
+                    .await?;
+                length += read;
+                if read == 0 || frame[0] == CLOSE[0] {
+                    return Err(ended(&frame[..length]));
+                }
+                if frame[0] != PING || usize::from(frame[1]) > SHORT {
+                    return Err(unexpected("a frame is not a ping"));
+                }
+            }
+            // Masked with zeroes, the payload stays as it is.
+            let mut pong = [0; 6 + SHORT];
+            pong[0] = PONG;
+            pong[1] = 0x80 | frame[1];
+            let payload = &frame[2..length];
+            pong[6..6 + payload.len()].copy_from_slice(payload);
+            self.wire.write_all(&pong[..6 + payload.len()]).await?;
+            self.wire.flush().await?;
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 

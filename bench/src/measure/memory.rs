@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::report::{Goal, Row};
 use crate::usage::Memory;
 
-const WARM_UP: usize = 200;
+pub(super) const WARM_UP: usize = 200;
 const AT_ONCE: usize = 64;
 const SMALL: usize = 64;
 const LARGE: usize = 16 * 1024;
@@ -109,7 +109,7 @@ async fn visit(scene: &Scene, kind: Kind, secure: bool, size: usize) -> Result<E
 }
 
 /// Opens `count` WebSockets, each of which echoes a small message.
-async fn open(target: &Target, count: usize) -> Result<Vec<Tunnel>> {
+pub(super) async fn open(target: &Target, count: usize) -> Result<Vec<Tunnel>> {
     let mut openers = JoinSet::new();
     for opener in 0..AT_ONCE {
         let share = count / AT_ONCE + usize::from(opener < count % AT_ONCE);

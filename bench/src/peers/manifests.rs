@@ -10,6 +10,11 @@ use super::{Certificate, Ports};
 
 /// A LoadBalancer with an HTTP and an HTTPS listener, and the IngressClass that leads to it.
 pub(crate) fn load_balancer(ports: Ports) -> String {
+    load_balancer_with(ports, "{idleTimeout: 0s}")
+}
+
+/// The same with a policy for WebSockets.
+pub(crate) fn load_balancer_with(ports: Ports, websocket: &str) -> String {
     let Ports { http, https, .. } = ports;
     format!(
         "apiVersion: holdfast.dev/v1alpha1
@@ -22,12 +27,12 @@ spec:
     port: {http}
     protocol: HTTP
     timeouts: {{idle: 10m}}
-    websocket: {{idleTimeout: 0s}}
+    websocket: {websocket}
   - name: https
     port: {https}
     protocol: HTTPS
     timeouts: {{idle: 10m}}
-    websocket: {{idleTimeout: 0s}}
+    websocket: {websocket}
     tls: {{certificateRefs: [{{name: cert}}]}}
 ---
 apiVersion: networking.k8s.io/v1
