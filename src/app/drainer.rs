@@ -82,7 +82,7 @@ impl Drainer {
     /// Runs for ever.
     pub(super) async fn run(mut self) {
         let mut changed = Instant::now();
-        let mut looked = changed;
+        let mut earliest = changed;
         let mut look: Option<Instant> = None;
         loop {
             let next = [look, self.departures.next()].into_iter().flatten().min();
@@ -95,7 +95,7 @@ impl Drainer {
             tokio::select! {
                 () = self.wake.0.notified() => {
                     changed = Instant::now();
-                    look = Some(look.map_or(looked, |look| look.min(looked)).max(looked));
+                    look = Some(earliest);
                 }
                 () = timer => {}
             }
@@ -103,12 +103,11 @@ impl Drainer {
             if look.is_some_and(|look| look <= now) {
                 let rebalances = self.look(now);
                 let took = now.elapsed();
-                // The earliest for a change that comes now.
-                looked = Instant::now() + (took * LOOK_SHARE).max(SHORTEST_PAUSE);
+                earliest = Instant::now() + (took * LOOK_SHARE).max(SHORTEST_PAUSE);
                 let since = now.saturating_duration_since(changed);
                 let again = (since / 10).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
                 let goes_on = since < LATE_TUNNELS || !self.departures.is_empty() || rebalances;
-                look = goes_on.then(|| looked + again);
+                look = goes_on.then(|| earliest + again);
             }
             for (id, cause) in self.departures.due(Instant::now()) {
                 self.proxy.tunnels.end(id, cause);

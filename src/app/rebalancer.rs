@@ -51,6 +51,8 @@ struct State {
     /// Who moves; those that have ended are not in it any more.
     moving: HashSet<u64>,
     window: Duration,
+    /// Number of the plan, so that each has a window of its own.
+    plan: u64,
     /// How many each pod held when the plan was made, and how many were to come.
     before: HashMap<SocketAddr, usize>,
     planned: usize,
@@ -114,13 +116,13 @@ impl Rebalancer {
             let state = self
                 .upstreams
                 .entry(Arc::clone(&upstream))
-                .or_insert_with(|| State::new(ready.clone(), now));
+                .or_insert_with(|| State::new(ready.clone(), 0, now));
             state.look(now, &ready, &held);
             for (id, listener) in held.pods.into_values().flatten() {
                 if state.moving.contains(&id) {
                     let leave = Leave {
                         listener,
-                        loss: Loss::Balance(Arc::clone(&upstream)),
+                        loss: Loss::Balance(Arc::clone(&upstream), state.plan),
                         window: state.window,
                         closes_per_second: 1,
                     };
@@ -133,8 +135,9 @@ impl Rebalancer {
 }
 
 impl State {
-    fn new(ready: Vec<SocketAddr>, now: Instant) -> Self {
+    fn new(ready: Vec<SocketAddr>, plan: u64, now: Instant) -> Self {
         Self {
+            plan,
             ready,
             moving: HashSet::new(),
             window: Duration::ZERO,
@@ -149,7 +152,7 @@ impl State {
         let count = |pod: &SocketAddr| held.pods.get(pod).map_or(0, Vec::len);
         if self.ready != ready {
             // Other pods, another plan, and at once.
-            *self = Self::new(ready.to_owned(), now);
+            *self = Self::new(ready.to_owned(), self.plan, now);
         } else if !self.moving.is_empty() {
             let open = held.pods.values().flatten().map(|(id, _)| id);
             let moving: HashSet<u64> = open
@@ -187,6 +190,7 @@ impl State {
         if self.planned == 0 {
             return;
         }
+        self.plan += 1;
         self.before = ready.iter().copied().zip(loads).collect();
         self.window =
             Duration::from_secs_f64(self.planned as f64 / f64::from(held.policy.closes_per_second));

@@ -37,8 +37,8 @@ pub enum Loss {
     Backend(Arc<RouteId>, Arc<UpstreamId>),
     /// The pod.
     Pod(SocketAddr),
-    /// Nothing: tunnels of the upstream move to pods that hold fewer.
-    Balance(Arc<UpstreamId>),
+    /// Nothing: tunnels of the upstream move to pods that hold fewer, by the plan of this number.
+    Balance(Arc<UpstreamId>, u64),
 }
 
 /// Why and how a tunnel leaves.
@@ -100,7 +100,7 @@ impl Loss {
             Self::Listener => Cause::ListenerRemoved,
             Self::Route(_) => Cause::RouteRemoved,
             Self::Backend(..) | Self::Pod(_) => Cause::Drain,
-            Self::Balance(_) => Cause::Rebalance,
+            Self::Balance(..) => Cause::Rebalance,
         }
     }
 }
@@ -114,7 +114,7 @@ impl fmt::Display for Loss {
                 write!(f, "the route {route} sends nothing to {upstream} any more")
             }
             Self::Pod(address) => write!(f, "pod {address} leaves"),
-            Self::Balance(upstream) => {
+            Self::Balance(upstream, _) => {
                 write!(f, "pods of {upstream} hold more than others")
             }
         }
