@@ -29,6 +29,14 @@ test-deps: ## Install what the tests need: Debian packages and Helm
 conformance: test-deps ## Run Autobahn's cases for WebSockets through the proxy
 	scripts/conformance.sh
 
+.PHONY: fuzz
+fuzz: ## Run the fuzz targets: FUZZ_RUNS and FUZZ_SECONDS bound each
+	scripts/fuzz.sh
+
+.PHONY: fuzz-seeds
+fuzz-seeds: ## Write fuzz/corpus, what the fuzz targets start from, anew
+	HOLDFAST_GENERATE=1 cargo test --quiet --workspace --test fuzz --test tls_record seed
+
 .PHONY: lint
 lint: cargo-deny ## Check format, lints, licences and dependencies
 	cargo fmt --all --check

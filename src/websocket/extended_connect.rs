@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Method, Version, header, request};
 
-use super::handshake::{Accept, InvalidHandshake, KEY_LENGTH, only};
+use super::handshake::{Accept, InvalidHandshake, KEY_LENGTH, has_length, only};
 
 /// The one `:protocol` that is served.
 const WEBSOCKET: &str = "websocket";
@@ -57,7 +57,7 @@ pub fn to_upgrade(
         return Err(InvalidHandshake::Malformed);
     }
     let fields = &mut head.headers;
-    if fields.get(header::CONTENT_LENGTH).is_some_and(|n| n != "0") {
+    if has_length(fields) {
         return Err(InvalidHandshake::Malformed);
     }
     match only(fields, &header::SEC_WEBSOCKET_VERSION) {

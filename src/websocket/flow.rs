@@ -129,6 +129,12 @@ impl Flow {
         }
     }
 
+    /// Whether a frame of ours still waits for a boundary.
+    pub(super) fn is_insert_waiting(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| !gate.insert.is_empty())
+    }
+
     /// Swallows pongs that begin with this key, until [`Flow::stop_awaiting`].
     pub(super) fn await_pongs(&mut self, key: [u8; 8]) {
         self.gate().awaits = Some(key);

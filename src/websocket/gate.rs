@@ -48,6 +48,8 @@ pub(super) struct Found {
     pub(super) pong: Option<u32>,
     /// The next frame is larger than it may be. It is not forwarded.
     pub(super) too_big: bool,
+    /// The frame of ours that waited for a boundary has gone in.
+    pub(super) inserted: bool,
 }
 
 /// The head of a frame.
@@ -99,6 +101,7 @@ impl Gate {
                 break;
             }
             if scanner.at_boundary() {
+                found.inserted |= !self.insert.is_empty();
                 out.add(&std::mem::take(&mut self.insert));
                 if stop == Stop::AtBoundary {
                     break;

@@ -57,10 +57,7 @@ impl Upgrade {
         {
             return Ok(Self::None);
         }
-        let empty = !headers.contains_key(header::TRANSFER_ENCODING)
-            && headers
-                .get(header::CONTENT_LENGTH)
-                .is_none_or(|length| length == "0");
+        let empty = !headers.contains_key(header::TRANSFER_ENCODING) && !has_length(headers);
         if method != Method::GET || !empty {
             return Err(InvalidHandshake::Malformed);
         }
@@ -106,6 +103,12 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// Whether any line says that a body follows.
+pub(super) fn has_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    lengths.any(|length| length != "0")
 }
 
 /// The value of a field that occurs once.
@@ -204,7 +207,10 @@ mod tests {
             Err(InvalidHandshake::Malformed)
         );
         let mut body = headers(&GOOD);
-        body.append("content-length", HeaderValue::from_static("5"));
+        // Another line does not hide it.
+        for length in ["0", "5"] {
+            body.append("content-length", HeaderValue::from_static(length));
+        }
         assert_eq!(
             Upgrade::requested(&Method::GET, Version::HTTP_11, &body),
             Err(InvalidHandshake::Malformed)

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! Any byte shows that a peer is there, so a peer that sends data is never pinged. A peer that takes
-//! what was blocked toward it is there as well: its TCP has acknowledged.
+//! what was blocked toward it is there as well: its TCP has acknowledged. Silence says nothing of a
+//! peer that the proxy itself does not read from, because the other one is slow or because it may
+//! send no faster; nor of one whose ping still waits for the end of the other's frame.
 
 use std::time::Duration;
 
@@ -73,6 +75,17 @@ impl Heartbeat {
         self.heard(now);
         let sent = (number == self.number).then(|| self.sent.take())??;
         Some(now.saturating_duration_since(sent))
+    }
+
+    /// It could not have been heard, or not be asked, until now: it has the whole timeout once more.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.waiting = Some(now);
+    }
+
+    /// The ping, which waited for the end of a frame, is on its way only now.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.sent = self.sent.and(Some(now));
+        self.waiting = self.waiting.and(Some(now));
     }
 
     /// Whether a pong may still come.

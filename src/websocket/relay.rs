@@ -301,7 +301,9 @@ impl<C, P> Relay<C, P> {
         let counts = match (first, by) {
             (Cause::ClientGone, _) => side == Side::Pod,
             (Cause::PodGone, _) => side == Side::Client,
-            (Cause::ProtocolError, culprit) => culprit == side.into(),
+            (Cause::MessageTooBig | Cause::ProtocolError | Cause::RateExceeded, culprit) => {
+                culprit == side.into()
+            }
             (Cause::KeepaliveTimeout, dead) => dead != side.into(),
             _ => true,
         };

@@ -37,6 +37,7 @@ impl<C, P> Relay<C, P> {
         let Some(care) = &mut self.care else {
             return false;
         };
+        let was_paused = care.paused.is_some();
         care.is_paused(now);
         if !is_open {
             return true;
@@ -48,9 +49,12 @@ impl<C, P> Relay<C, P> {
         }
         let key = care.key;
         for side in [Side::Client, Side::Pod] {
+            let is_excused = self.is_excused(side) || was_paused && side == Side::Client;
             let heartbeat = self.care.as_mut().and_then(|care| care.heartbeat(side));
-            match heartbeat.map_or(Verdict::Nothing, |heartbeat| heartbeat.look(now)) {
+            let Some(heartbeat) = heartbeat else { continue };
+            match heartbeat.look(now) {
                 Verdict::Nothing => {}
+                Verdict::Dead if is_excused => heartbeat.excuse(now),
                 Verdict::Ping(number) => {
                     let mask = (side == Side::Pod).then(frame::mask_key);
                     let frame = ping(key, number, mask);
@@ -61,6 +65,15 @@ impl<C, P> Relay<C, P> {
             }
         }
         true
+    }
+
+    /// Whether a peer's silence says nothing: it has been sent all that there is, and its ping still
+    /// waits for a boundary, or what it says waits until the other takes more. Where both wait for
+    /// each other, neither is excused: one of them must go.
+    fn is_excused(&mut self, side: Side) -> bool {
+        let toward = self.flow_toward(side);
+        let (has_all, is_unasked) = (toward.is_delivered(), toward.is_insert_waiting());
+        has_all && (is_unasked || !self.flow_toward(side.other()).is_delivered())
     }
 
     /// Takes in what was read, for pings, pace and sizes.
@@ -92,6 +105,9 @@ impl<C, P> Relay<C, P> {
     fn signs_of_life(&mut self, side: Side, from: &Pumped, toward: &Pumped, now: Instant) {
         let heartbeat = self.care.as_mut().and_then(|care| care.heartbeat(side));
         let Some(heartbeat) = heartbeat else { return };
+        if toward.found.inserted {
+            heartbeat.asked(now);
+        }
         if from.received || toward.relieved {
             heartbeat.heard(now);
         }

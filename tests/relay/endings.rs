@@ -16,7 +16,7 @@ use crate::tunnels::{Tunnel, all, ended, exactly, info, told, tunnel};
 
 /// A conversation toward `to`: fragments with control frames between them, every form of length,
 /// empty frames. And its frame boundaries, 0 and the end included.
-fn conversation(to: Side) -> (Vec<u8>, Vec<usize>) {
+pub(crate) fn conversation(to: Side) -> (Vec<u8>, Vec<usize>) {
     let frames = [
         write(to, true, 1, b"hi"),
         write(to, false, 1, "grüße".as_bytes()),
@@ -36,7 +36,7 @@ fn conversation(to: Side) -> (Vec<u8>, Vec<usize>) {
     (bytes, boundaries)
 }
 
-fn boundary_from(boundaries: &[usize], offset: usize) -> usize {
+pub(crate) fn boundary_from(boundaries: &[usize], offset: usize) -> usize {
     *boundaries.iter().find(|&&b| b >= offset).unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast::routing::Keepalive;
+use holdfast::routing::{Keepalive, MessageLimits};
 use holdfast::websocket::{By, Cause, RelayConfig, Side};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -239,4 +239,75 @@ async fn a_client_that_takes_nothing_is_dead_and_one_that_takes_slowly_is_not() 
     }
     assert!(!t.relay.is_finished());
     pod.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_sent_a_long_frame_slowly_is_asked_behind_it_and_not_dead() {
+    let mut t = tunnel(1 << 16, config(false, true));
+    let frame = write(Side::Pod, true, 2, &[7; 100]);
+    for byte in &frame {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        t.client.write_all(&[*byte]).await.unwrap();
+    }
+    assert_eq!(exactly(&mut t.pod_hears, frame.len()).await, frame);
+    // Asked for the first time, it has the whole timeout.
+    let payload = ping(Side::Pod, &mut t).await;
+    tokio::time::sleep(TIMEOUT - Duration::from_millis(10)).await;
+    let pong = write(Side::Client, true, 10, &payload);
+    t.pod.write_all(&pong).await.unwrap();
+    ping(Side::Pod, &mut t).await;
+    let round_trip = t.table.list()[0].pod_round_trip.unwrap();
+    assert!(
+        round_trip < TIMEOUT,
+        "{round_trip:?}, from when it was sent"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_answer_waits_behind_a_slow_client_is_not_dead() {
+    let mut t = tunnel(64, config(false, true));
+    let words = write(Side::Client, true, 2, &[1; 300]);
+    let length = words.len();
+    let pod = tokio::spawn(async move {
+        t.pod.write_all(&words).await.unwrap();
+        t.pod
+    });
+    let asked = exactly(&mut t.pod_hears, TO_POD).await;
+    let payload = parse(Side::Pod, &asked).unwrap().frames[0].payload.clone();
+    let pong = tokio::spawn(async move {
+        let mut pod = pod.await.unwrap();
+        let pong = write(Side::Client, true, 10, &payload);
+        pod.write_all(&pong).await.unwrap();
+        pod
+    });
+    tokio::time::sleep(3 * TIMEOUT).await;
+    exactly(&mut t.client_hears, length).await;
+    pong.await.unwrap();
+    // It has been heard, and the next ping comes in its time.
+    exactly(&mut t.pod_hears, TO_POD).await;
+    assert!(t.table.list()[0].pod_round_trip.unwrap() >= 3 * TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_not_read_from_because_it_was_too_fast_is_not_dead() {
+    let limits = MessageLimits {
+        bytes_per_second: Some(100),
+        ..MessageLimits::default()
+    };
+    let mut t = tunnel(
+        1 << 16,
+        RelayConfig {
+            limits,
+            ..config(true, false)
+        },
+    );
+    // Not read from for 50 seconds, in which it is asked.
+    let message = write(Side::Pod, true, 2, &[1; 5000]);
+    t.client.write_all(&message).await.unwrap();
+    exactly(&mut t.pod_hears, message.len()).await;
+    let payload = ping(Side::Client, &mut t).await;
+    let pong = write(Side::Pod, true, 10, &payload);
+    t.client.write_all(&pong).await.unwrap();
+    ping(Side::Client, &mut t).await;
+    assert!(!t.relay.is_finished());
 }

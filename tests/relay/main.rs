@@ -5,6 +5,7 @@ mod endings;
 mod hostile;
 mod keepalive;
 mod limits;
+mod policy_endings;
 mod schedules;
 mod strict;
 mod table;

@@ -53,7 +53,8 @@ pub(crate) fn parse(to: Side, mut bytes: &[u8]) -> Result<Received, String> {
     Ok(received)
 }
 
-fn frame(to: Side, bytes: &[u8]) -> Result<Option<(Frame, &[u8])>, String> {
+/// The first frame of what went toward `to`, and what follows it; `None` where it is not whole.
+pub(crate) fn frame(to: Side, bytes: &[u8]) -> Result<Option<(Frame, &[u8])>, String> {
     let &[head, length, ref rest @ ..] = bytes else {
         return Ok(None);
     };

@@ -1,5 +1,6 @@
 //! Any schedule of saying, cutting, reading, refusing and changing keys.
 
+use std::fs;
 use std::task::Poll;
 
 use proptest::prelude::*;
@@ -105,4 +106,25 @@ proptest! {
     fn nothing_comes_out_that_did_not_go_in(script in prop::collection::vec(any::<u8>(), 0..300)) {
         play(&script);
     }
+}
+
+/// What the fuzz target starts from: each kind of step once, between data and a look at all of it.
+#[test]
+fn every_seed_plays() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/tls_records");
+    if std::env::var_os("HOLDFAST_GENERATE").is_some() {
+        fs::create_dir_all(folder).unwrap();
+        for kind in 0..12 {
+            let steps = [
+                0, 40, 3, kind, 5, 23, 1, 2, 3, 0, 0, 9, 30, 7, 255, 255, 8, 255, 11,
+            ];
+            fs::write(format!("{folder}/step_{kind}"), steps).unwrap();
+        }
+    }
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        play(&fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert_eq!(count, 12);
 }
