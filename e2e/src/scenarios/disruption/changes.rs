@@ -154,6 +154,8 @@ impl Edge {
             "kind": "LoadBalancer",
             "metadata": {"name": "edge"},
             "spec": {
+                // A backend without weight is drained: here for so long that nobody's time comes.
+                "connectionDrain": {"timeout": "24h"},
                 "listeners": listeners,
                 "rules": [{
                     "hosts": [EDGE],
