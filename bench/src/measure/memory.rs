@@ -29,7 +29,7 @@ const LARGE: usize = 16 * 1024;
 const SETTLE: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(90);
 /// The share of the growth that should come back when all have closed.
-const GIVEN_BACK: f64 = 0.8;
+const GIVEN_BACK: f64 = 0.9;
 
 /// Anonymous bytes of one proxy at the stations of a run.
 struct Stations {
