@@ -102,6 +102,12 @@ impl Exposition {
             "From a WebSocket request to the 101 of its pod",
             &metrics.websocket_handshakes,
         )?;
+        gauge(
+            encoder,
+            "websocket_handshakes_waiting",
+            "WebSocket handshakes that wait for their pods",
+            self.proxy.ledger.waiting(),
+        )?;
         let tunnels = &self.proxy.tunnels;
         let mut family = encoder.encode_descriptor(
             "websocket_round_trip_seconds",
