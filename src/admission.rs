@@ -5,6 +5,7 @@
 //! accept ────▶ LoadBalancer ─▶ Connected (counts until dropped)    | a refusal: why, when to come back
 //! request ───▶   rate of requests
 //! handshake ─▶ Listener ─▶ rate, clients, connections ─▶ Admitted (counts until dropped)
+//! to a pod ──▶ Gate: queue, then Turn (as many at a time as the pod keeps up with)
 //! ```
 //!
 //! The bounds come with each call, out of the snapshot that the caller reads; what is counted lives
@@ -13,7 +14,9 @@
 
 pub mod clients;
 pub mod comeback;
+pub mod concurrency;
 pub mod count;
+pub mod gate;
 pub mod ledger;
 pub mod listener;
 pub mod load_balancer;
@@ -22,6 +25,7 @@ pub mod rate;
 pub use clients::{Client, Clients};
 pub use comeback::Comeback;
 pub use count::Count;
+pub use gate::{Gate, Turn};
 pub use ledger::Ledger;
 pub use listener::{Admitted, Listener};
 pub use load_balancer::{Connected, LoadBalancer};
@@ -40,6 +44,10 @@ pub enum Bound {
     ListenerHandshakes,
     /// WebSockets of every pod that could take one.
     PodConnections,
+    /// Handshakes that wait for a pod.
+    QueueFull,
+    /// How long a handshake may wait for its pod.
+    QueueTimeout,
     /// Connections of a load balancer.
     CapacityConnections,
     /// New connections a second of a load balancer.
@@ -58,6 +66,8 @@ impl Bound {
             Self::ListenerConnections => "listener_connections_exceeded",
             Self::ListenerHandshakes => "listener_handshake_rate_exceeded",
             Self::PodConnections => "pod_connections_exceeded",
+            Self::QueueFull => "handshake_queue_full",
+            Self::QueueTimeout => "handshake_queue_timeout",
             Self::CapacityConnections => "capacity_connections_exceeded",
             Self::CapacityNewConnections => "capacity_new_connections_exceeded",
             Self::CapacityRequests => "capacity_requests_exceeded",

@@ -12,7 +12,7 @@ pub mod service_template;
 pub mod status;
 pub mod websocket;
 
-pub use admission::{Admission, Capacity};
+pub use admission::{Admission, Capacity, Queue};
 pub use byte_size::ByteSize;
 pub use crd::{CrdError, crd_json, crd_yaml};
 pub use drain::{ConnectionDrain, Rebalance};

@@ -23,7 +23,7 @@ pub mod snapshot;
 pub mod upstream;
 pub mod websocket;
 
-pub use admission::{Admission, Capacity};
+pub use admission::{Admission, Capacity, Queue};
 pub use certificate::{Certificate, CertificateTable};
 pub use drain::{ConnectionDrain, Rebalance};
 pub use host::{HostRoutes, HostTable, Match};

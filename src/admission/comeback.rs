@@ -23,13 +23,14 @@ pub struct Comeback {
 }
 
 impl Comeback {
-    /// Seconds for `Retry-After`, when one is taken each `interval`: the next free place, and some
-    /// at random, as whole seconds are coarse.
+    /// Seconds for `Retry-After`, when one is taken each `interval` and those before take `ahead`:
+    /// the next free place, and some at random, as whole seconds are coarse.
     #[must_use]
-    pub fn book(&self, now: u64, interval: Duration) -> u16 {
+    pub fn book(&self, now: u64, ahead: Duration, interval: Duration) -> u16 {
         let longest = nanos(LONGEST);
         let place = |last: u64| {
-            let place = last.max(now).saturating_add(nanos(interval));
+            let next = last.max(now.saturating_add(nanos(ahead)));
+            let place = next.saturating_add(nanos(interval));
             (place - now <= longest).then_some(place)
         };
         let relaxed = Ordering::Relaxed;
@@ -60,7 +61,7 @@ mod tests {
         let mut returns: BTreeMap<u16, u32> = BTreeMap::new();
         for _ in 0..2000 {
             *returns
-                .entry(line.book(7, Duration::from_millis(10)))
+                .entry(line.book(7, Duration::ZERO, Duration::from_millis(10)))
                 .or_default() += 1;
         }
         // 2,000 at 100 a second take 20 seconds, and some spread.
@@ -74,11 +75,13 @@ mod tests {
         let line = Comeback::default();
         let interval = Duration::from_secs(10);
         for _ in 0..6 {
-            assert!(line.book(0, interval) >= 10);
+            assert!(line.book(0, Duration::ZERO, interval) >= 10);
         }
-        let late = line.book(0, interval);
+        let late = line.book(0, Duration::ZERO, interval);
         assert!((30..=70).contains(&late), "{late}");
         let later = 3_600_000_000_000;
-        assert!(line.book(later, Duration::from_millis(1)) <= 3);
+        assert!(line.book(later, Duration::ZERO, Duration::from_millis(1)) <= 3);
+        let waiting = Duration::from_secs(20);
+        assert!(line.book(later, waiting, Duration::from_millis(1)) >= 20);
     }
 }

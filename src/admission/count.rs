@@ -7,6 +7,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 #[derive(Debug, Default)]
 pub struct Count(AtomicU32);
 
+/// One that is counted until it is dropped.
+#[derive(Debug)]
+pub struct Counting<'a>(&'a Count);
+
+impl<'a> Counting<'a> {
+    /// Counts one more, unless there are as many as there may be.
+    #[must_use]
+    pub fn new(count: &'a Count, bound: Option<NonZeroU32>) -> Option<Self> {
+        count.add(bound).then_some(Self(count))
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.0.sub();
+    }
+}
+
 impl Count {
     /// Counts one more, unless there are as many as there may be. The caller counts it off.
     #[must_use]

@@ -63,9 +63,24 @@ impl Ledger {
         listener
     }
 
+    /// Handshakes that wait for their pods, at all listeners.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.live()
+            .iter()
+            .map(|listener| u64::from(listener.waiting.now()))
+            .sum()
+    }
+
+    fn live(&self) -> Vec<Arc<Listener>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = entries.listeners.values();
+        live.filter_map(Weak::upgrade).collect()
+    }
+
     /// Forgets what nobody counts on any more.
     pub fn sweep(&self) {
-        let listeners: Vec<Arc<Listener>> = {
+        {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries
                 .load_balancers
@@ -73,13 +88,8 @@ impl Ledger {
             entries
                 .listeners
                 .retain(|_, listener| listener.strong_count() > 0);
-            entries
-                .listeners
-                .values()
-                .filter_map(Weak::upgrade)
-                .collect()
-        };
-        for listener in listeners {
+        }
+        for listener in self.live() {
             listener.sweep();
         }
     }

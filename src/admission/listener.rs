@@ -18,6 +18,8 @@ use crate::routing::Admission;
 pub struct Listener {
     /// The load balancer that it is of.
     pub load_balancer: Arc<LoadBalancer>,
+    /// Handshakes that wait for their pods.
+    pub waiting: Count,
     clock: Clock,
     connections: Count,
     handshakes: Rate,
@@ -36,6 +38,7 @@ impl Listener {
     pub(super) fn new(clock: Clock, load_balancer: Arc<LoadBalancer>) -> Self {
         Self {
             load_balancer,
+            waiting: Count::default(),
             clock,
             connections: Count::default(),
             handshakes: Rate::default(),
@@ -102,7 +105,7 @@ impl Listener {
     fn refuse(&self, bound: Bound, interval: Duration) -> Refusal {
         Refusal {
             bound,
-            retry_after: self.comeback.book(self.now(), interval),
+            retry_after: self.comeback.book(self.now(), Duration::ZERO, interval),
         }
     }
 

@@ -74,7 +74,7 @@ impl LoadBalancer {
     fn refuse(&self, bound: Bound, now: u64, interval: Duration) -> Refusal {
         Refusal {
             bound,
-            retry_after: self.comeback.book(now, interval),
+            retry_after: self.comeback.book(now, Duration::ZERO, interval),
         }
     }
 }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duration::GatewayDuration;
+
 /// Bounds for the WebSockets of a listener. Whatever a bound says, those that are open stay; a
 /// handshake beyond it is answered before its pod hears of it, with a `Retry-After`. 0 and absent
 /// mean no bound. Each replica counts for itself.
@@ -30,6 +32,28 @@ pub struct Admission {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub handshakes_per_second_per_client: Option<u32>,
+    /// Where handshakes wait that a pod has no time for: each pod gets as many at a time as it answers
+    /// without falling behind. Absent: as by default, for the queue is there for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
+}
+
+/// Where handshakes wait for their pods, first come, first served. A pod that others wait for is
+/// left out while another has time. Beyond the bounds: 503.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Queue {
+    /// Handshakes that may wait at the listener. Default 8192.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub length: Option<u32>,
+    /// Of those, how many for one pod. Default 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub length_per_pod: Option<u32>,
+    /// The longest wait. Default `5s`; `0s` = no queue, and handshakes go to their pods as they come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<GatewayDuration>,
 }
 
 /// What a load balancer takes, over all its listeners. What is beyond it gets 503 with a

@@ -101,6 +101,12 @@ impl Exposition {
             "From a WebSocket request to the 101 of its pod",
             &metrics.websocket_handshakes,
         )?;
+        gauge(
+            encoder,
+            "websocket_handshakes_waiting",
+            "WebSocket handshakes that wait for their pods",
+            self.proxy.ledger.waiting(),
+        )?;
         let tunnels = &self.proxy.tunnels;
         histogram(
             encoder,

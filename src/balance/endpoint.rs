@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::admission::Count;
+use crate::admission::{Count, Gate};
 
 /// A pod address as the proxy uses it. `P` is what the proxy keeps with it: idle connections.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Endpoint<P> {
     pub address: SocketAddr,
     /// The proxy's own, for as long as the endpoint lives.
     pub pool: P,
+    /// Where WebSocket handshakes wait for it.
+    pub gate: Gate,
     in_flight: AtomicUsize,
     tunnels: Count,
     retired: AtomicBool,
@@ -36,6 +38,7 @@ impl<P: Default> Endpoint<P> {
         Self {
             address,
             pool: P::default(),
+            gate: Gate::default(),
             in_flight: AtomicUsize::new(0),
             tunnels: Count::default(),
             retired: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::GatewayDuration;
 use crate::routing::{
-    Backend, Certificate, Listener, PathKind, PodProtocol, Protocol, Route, WebSocketPolicy,
+    Backend, Certificate, Listener, PathKind, PodProtocol, Protocol, Queue, Route, WebSocketPolicy,
 };
 use crate::translate::admission::{admission_in_force, capacity_in_force};
 use crate::translate::tls::dns_names;
@@ -140,7 +140,20 @@ pub(super) fn bound_lines(listener: &Listener) -> Vec<(&'static str, String)> {
         ("load balancer takes", bounds(&whole)),
     ];
     let set = lines.into_iter().filter(|(_, text)| !text.is_empty());
-    set.collect()
+    let mut lines: Vec<_> = set.collect();
+    if listener.admission.queue != Some(Queue::DEFAULT) {
+        let text = match &listener.admission.queue {
+            None => "off".to_owned(),
+            Some(queue) => format!(
+                "{}, {} for a pod, at most {}",
+                queue.length,
+                queue.length_per_pod,
+                GatewayDuration(queue.timeout)
+            ),
+        };
+        lines.push(("WebSocket handshakes waiting", text));
+    }
+    lines
 }
 
 fn bounds(bounds: &[(&str, Option<u32>)]) -> String {

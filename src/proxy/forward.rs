@@ -12,19 +12,20 @@ use super::body::RequestBody;
 use super::error::{ProxyError, Reason, Retry};
 use super::pool::{PodConnection, Pool};
 use super::request::Plan;
-use crate::admission::Bound;
+use crate::admission::{Bound, Listener, Refusal, Turn};
 use crate::balance::{Endpoint, InFlight};
+use crate::routing::Admission;
 
 /// Endpoints that are tried for one request before the client hears of it.
 const MAX_ENDPOINTS: usize = 3;
 
 /// Which connections may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attempts {
+#[derive(Clone, Copy, Debug)]
+pub enum Attempts<'a> {
     /// An idle one, else a new one.
     Pooled,
-    /// A new one: it will not come back, as it is to become a tunnel.
-    Fresh,
+    /// A new one, in its turn: it will not come back, as it is to become a tunnel of this listener.
+    Fresh(&'a Listener),
 }
 
 /// A pod has answered.
@@ -48,16 +49,37 @@ pub async fn forward(
     proxy: &Proxy,
     plan: &Plan,
     mut request: Request<RequestBody>,
-    attempts: Attempts,
+    attempts: Attempts<'_>,
 ) -> Result<Forwarded, ProxyError> {
     let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut pooled = attempts == Attempts::Pooled;
+    let mut pooled = matches!(attempts, Attempts::Pooled);
+    let mut patient = true;
     let mut error = ProxyError::new(Reason::NoEndpoints);
     while tried.len() < MAX_ENDPOINTS {
-        let Some(in_flight) = choose(plan, &tried, &mut error) else {
+        let chosen = match attempts {
+            Attempts::Pooled => plan
+                .upstream
+                .pick(|it| is_new(it, &tried))
+                .map(InFlight::new),
+            Attempts::Fresh(listener) => choose(plan, listener, &tried, patient, &mut error),
+        };
+        let Some(in_flight) = chosen else {
             break;
         };
         let endpoint = Arc::clone(in_flight.endpoint());
+        let turn = match attempts {
+            Attempts::Pooled => None,
+            Attempts::Fresh(listener) => match Box::pin(turn(plan, listener, &endpoint)).await {
+                Ok(turn) => turn,
+                Err(refusal) => {
+                    // It has waited once; another pod gets it only if that has time just now.
+                    patient = refusal.bound != Bound::QueueTimeout;
+                    tried.push(endpoint.address);
+                    error = refusal.into();
+                    continue;
+                }
+            },
+        };
         let idle = if pooled { endpoint.pool.take() } else { None };
         let mut connection = match idle {
             Some(connection) => connection,
@@ -66,6 +88,9 @@ pub async fn forward(
             None => match Box::pin(connect(proxy, plan, &endpoint)).await {
                 Ok(connection) => connection,
                 Err(failed) => {
+                    if let Some(turn) = turn {
+                        turn.failed();
+                    }
                     plan.counters.connect_failed();
                     tried.push(endpoint.address);
                     error = failed;
@@ -80,6 +105,11 @@ pub async fn forward(
         };
         match connection.exchange(request).await {
             Ok(mut response) => {
+                match turn {
+                    Some(turn) if response.status().is_server_error() => turn.failed(),
+                    Some(turn) => turn.answered(),
+                    None => {}
+                }
                 check_framing(response.headers_mut())?;
                 return Ok(Forwarded {
                     response,
@@ -88,6 +118,9 @@ pub async fn forward(
                 });
             }
             Err((failed, unsent)) => {
+                if let Some(turn) = turn {
+                    turn.failed();
+                }
                 // Idle connections of a pod that has closed one are likely closed as well.
                 pooled = false;
                 error = failed;
@@ -105,28 +138,63 @@ pub async fn forward(
     Err(error)
 }
 
-/// Counts on an endpoint that has not been tried. `None`: there is none, and `error` says so where
-/// it is for want of room.
-fn choose(plan: &Plan, tried: &[SocketAddr], error: &mut ProxyError) -> Option<InFlight<Pool>> {
-    let is_new = |endpoint: &Endpoint<Pool>| !tried.contains(&endpoint.address);
-    let Some(admission) = &plan.admission else {
-        return plan.upstream.pick(is_new).map(InFlight::new);
+fn is_new(endpoint: &Endpoint<Pool>, tried: &[SocketAddr]) -> bool {
+    !tried.contains(&endpoint.address)
+}
+
+/// Counts a WebSocket on an endpoint that has not been tried: on one where nobody waits, if there
+/// is such a one. `None`: there is none, and `error` says so where it is for want of room.
+fn choose(
+    plan: &Plan,
+    listener: &Listener,
+    tried: &[SocketAddr],
+    patient: bool,
+    error: &mut ProxyError,
+) -> Option<InFlight<Pool>> {
+    let bounds = plan.admission.as_deref().unwrap_or(&Admission::DEFAULT);
+    let most = bounds.connections_per_pod;
+    let queue = bounds.queue.as_ref();
+    let has_place = |endpoint: &Endpoint<Pool>| {
+        is_new(endpoint, tried) && most.is_none_or(|most| endpoint.tunnels() < most.get())
     };
-    let most = admission.connections_per_pod;
-    let has_room = |endpoint: &Endpoint<Pool>| {
-        most.is_none_or(|most| endpoint.tunnels() < most.get()) && is_new(endpoint)
+    let is_open = |endpoint: &Endpoint<Pool>| {
+        has_place(endpoint) && (queue.is_none() || endpoint.gate.is_open())
     };
+    let may_wait = |endpoint: &Endpoint<Pool>| {
+        patient && has_place(endpoint) && queue.is_none_or(|queue| endpoint.gate.has_room(queue))
+    };
+    let upstream = &plan.upstream;
     // Somebody else may take the last place meanwhile; then there is one pod less to ask.
-    while let Some(endpoint) = plan.upstream.pick_for_tunnel(has_room) {
+    while let Some(endpoint) = upstream
+        .pick_for_tunnel(is_open)
+        .or_else(|| upstream.pick_for_tunnel(may_wait))
+    {
         let in_flight = InFlight::tunnel(endpoint, most);
         if in_flight.is_some() {
             return in_flight;
         }
     }
-    if plan.upstream.pick(is_new).is_some() {
-        *error = ProxyError::new(Reason::Refused(Bound::PodConnections));
+    if let Some(busy) = upstream.pick(has_place) {
+        if patient {
+            *error = busy.gate.refuse(Bound::QueueFull).into();
+        }
+    } else if upstream.pick(|it| is_new(it, tried)).is_some() {
+        *error = listener.pods_are_full().into();
     }
     None
+}
+
+/// Waits for a turn at a pod; `None` where there is no queue.
+async fn turn<'a>(
+    plan: &Plan,
+    listener: &Listener,
+    endpoint: &'a Endpoint<Pool>,
+) -> Result<Option<Turn<'a>>, Refusal> {
+    let queue = plan.admission.as_ref().and_then(|bounds| bounds.queue);
+    match &queue {
+        None => Ok(None),
+        Some(queue) => endpoint.gate.turn(queue, &listener.waiting).await.map(Some),
+    }
 }
 
 async fn connect(

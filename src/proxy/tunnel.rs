@@ -32,7 +32,7 @@ use super::http2_stream::PendingStream;
 use super::pool::Pool;
 use super::request::{Connection, Plan};
 use super::stream::PodStream;
-use crate::admission::{Admitted, Bound, Connected};
+use crate::admission::{Admitted, Connected};
 use crate::balance::InFlight;
 use crate::routing::{Admission, WebSocketPolicy};
 use crate::websocket::handshake::Accept;
@@ -75,7 +75,7 @@ pub async fn open(
     stream: Option<PendingStream>,
 ) -> Result<Forwarded, ProxyError> {
     let began = Instant::now();
-    let bounds = plan.admission.as_deref().unwrap_or(&Admission::NONE);
+    let bounds = plan.admission.as_deref().unwrap_or(&Admission::DEFAULT);
     let admitted = connection
         .ledger
         .admit(connection.hop.client.ip(), bounds)?;
@@ -94,13 +94,14 @@ pub async fn open(
     let forwarded = connection
         .in_time(
             plan,
-            forward(&connection.proxy, plan, request, Attempts::Fresh),
+            forward(
+                &connection.proxy,
+                plan,
+                request,
+                Attempts::Fresh(&connection.ledger),
+            ),
         )
-        .await
-        .map_err(|error| match error.reason {
-            Reason::Refused(Bound::PodConnections) => connection.ledger.pods_are_full().into(),
-            _ => error,
-        })?;
+        .await?;
     let refused = ProxyError::new(Reason::PodUpgrade);
     match forwarded.response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {}

@@ -1,10 +1,11 @@
 //! Bounds for what is admitted, as a load balancer declares them.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::finding::{Notes, Reason};
-use crate::api;
-use crate::routing::{Admission, Capacity};
+use crate::api::{self, GatewayDuration};
+use crate::routing::{Admission, Capacity, Queue};
 
 /// As in the schema; a file may say more.
 const MAX_CONNECTIONS: u32 = 10_000_000;
@@ -17,8 +18,14 @@ pub(super) fn admission(
     notes: &mut Notes,
 ) -> Admission {
     let declared = declared.unwrap_or_default();
+    let queue = queue(
+        declared.queue.unwrap_or_default(),
+        &format!("{field}.queue"),
+        notes,
+    );
     let mut bound = |value, most, name| bound(value, most, field, name, notes);
     Admission {
+        queue,
         connections: bound(declared.connections, MAX_CONNECTIONS, "connections"),
         connections_per_client: bound(
             declared.connections_per_client,
@@ -41,6 +48,33 @@ pub(super) fn admission(
             "handshakesPerSecondPerClient",
         ),
     }
+}
+
+/// A queue of no length is no bound that can be meant; a timeout of none is.
+fn queue(declared: api::Queue, field: &str, notes: &mut Notes) -> Option<Queue> {
+    let default = Queue::DEFAULT;
+    let mut length = |declared: Option<u32>, name, default: NonZeroU32| {
+        if declared == Some(0) {
+            notes.error(
+                Reason::SpecInvalid,
+                format!("{field}.{name}"),
+                format!("a queue has a length of at least 1; {default} is used, and timeout 0s is no queue"),
+            );
+        }
+        bound(declared, MAX_RATE, field, name, notes).unwrap_or(default)
+    };
+    let queue = Queue {
+        length: length(declared.length, "length", default.length),
+        length_per_pod: length(
+            declared.length_per_pod,
+            "lengthPerPod",
+            default.length_per_pod,
+        ),
+        timeout: declared
+            .timeout
+            .map_or(default.timeout, |GatewayDuration(timeout)| timeout),
+    };
+    (!queue.timeout.is_zero()).then_some(queue)
 }
 
 /// What a load balancer declares in `spec.capacity`.
@@ -87,6 +121,7 @@ pub(crate) fn admission_in_force(admission: &Admission) -> api::Admission {
         connections_per_pod,
         handshakes_per_second,
         handshakes_per_second_per_client,
+        queue,
     } = *admission;
     let plain = |bound: Option<NonZeroU32>| bound.map(NonZeroU32::get);
     api::Admission {
@@ -95,6 +130,13 @@ pub(crate) fn admission_in_force(admission: &Admission) -> api::Admission {
         connections_per_pod: plain(connections_per_pod),
         handshakes_per_second: plain(handshakes_per_second),
         handshakes_per_second_per_client: plain(handshakes_per_second_per_client),
+        queue: Some(api::Queue {
+            length: queue.map(|queue| queue.length.get()),
+            length_per_pod: queue.map(|queue| queue.length_per_pod.get()),
+            timeout: Some(GatewayDuration(
+                queue.map_or(Duration::ZERO, |queue| queue.timeout),
+            )),
+        }),
     }
 }
 
