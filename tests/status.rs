@@ -294,6 +294,8 @@ fn a_whole_load_balancer_says_so() {
             "http2": false,
             "timeouts": {"idle": "15s", "request": "1m", "connect": "5s"},
             "websocket": {"idleTimeout": "0s"},
+            "admission": {"queue": {"length": 8192, "lengthPerPod": 1024, "timeout": "5s"}},
+            "capacity": {},
         })
     );
     let effective = https.effective.as_ref().unwrap();
