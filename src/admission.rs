@@ -5,6 +5,7 @@
 //! accept ────▶ LoadBalancer ─▶ Connected (counts until dropped)    | a refusal: why, when to come back
 //! request ───▶   rate of requests
 //! handshake ─▶ Listener ─▶ rate, clients, connections ─▶ Admitted (counts until dropped)
+//! Gauge ─────▶ Overload: near a bound of the process itself nothing new is taken
 //! to a pod ──▶ Gate: queue, then Turn (as many at a time as the pod keeps up with)
 //! ```
 //!
@@ -17,18 +18,22 @@ pub mod comeback;
 pub mod concurrency;
 pub mod count;
 pub mod gate;
+pub mod gauge;
 pub mod ledger;
 pub mod listener;
 pub mod load_balancer;
+pub mod overload;
 pub mod rate;
 
 pub use clients::{Client, Clients};
 pub use comeback::Comeback;
 pub use count::Count;
 pub use gate::{Gate, Turn};
+pub use gauge::Gauge;
 pub use ledger::Ledger;
 pub use listener::{Admitted, Listener};
 pub use load_balancer::{Connected, LoadBalancer};
+pub use overload::{Level, Overload, Resource};
 pub use rate::Rate;
 
 /// A bound that is reached.
@@ -48,6 +53,8 @@ pub enum Bound {
     QueueFull,
     /// How long a handshake may wait for its pod.
     QueueTimeout,
+    /// Memory or open files of the process.
+    Overloaded,
     /// Connections of a load balancer.
     CapacityConnections,
     /// New connections a second of a load balancer.
@@ -68,6 +75,7 @@ impl Bound {
             Self::PodConnections => "pod_connections_exceeded",
             Self::QueueFull => "handshake_queue_full",
             Self::QueueTimeout => "handshake_queue_timeout",
+            Self::Overloaded => "overloaded",
             Self::CapacityConnections => "capacity_connections_exceeded",
             Self::CapacityNewConnections => "capacity_new_connections_exceeded",
             Self::CapacityRequests => "capacity_requests_exceeded",
@@ -79,7 +87,7 @@ impl Bound {
     pub fn is_of_connection(self) -> bool {
         matches!(
             self,
-            Self::CapacityConnections | Self::CapacityNewConnections
+            Self::Overloaded | Self::CapacityConnections | Self::CapacityNewConnections
         )
     }
 

@@ -129,6 +129,7 @@ impl App {
             snapshot,
             registry: Arc::new(Registry::default()),
             ledger: Ledger::default(),
+            overload: Arc::default(),
             tunnels: TunnelTable::new(),
             metrics: Arc::new(Metrics::default()),
             access_log,
@@ -169,6 +170,7 @@ impl App {
         let handles = observe::handles(&proxy, &told, leading.clone(), &shutdown, &handle, &wake);
         let resign = shutdown.begun.clone();
         let housekeeping = handle.spawn(Arc::clone(&proxy).keep_house());
+        let watching = handle.spawn(config.gauge.watch(Arc::clone(&proxy.overload)));
         // A runtime may not be dropped where others are polled.
         let control_runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -206,6 +208,7 @@ impl App {
                     tokio::join!(run, serve_admin, lead, drain);
                 });
                 housekeeping.abort();
+                watching.abort();
             })
             .context("cannot start the thread of the control plane")?;
 

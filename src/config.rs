@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::admission::Gauge;
 use crate::control::replicas::Replicas;
 use crate::leader::LeaderSettings;
 use crate::proxy::clock::Deadlines;
@@ -49,6 +50,8 @@ pub struct Config {
     pub windows: Windows,
     /// Whether access logs are written to standard output.
     pub access_log: bool,
+    /// Where it is read what the process has and may have.
+    pub gauge: Gauge,
     /// What translation depends on.
     pub settings: Settings,
 }
@@ -76,6 +79,7 @@ impl Config {
             deadlines: Deadlines::default(),
             windows: Windows::default(),
             access_log: false,
+            gauge: Gauge::default(),
             settings: Settings::default(),
         }
     }

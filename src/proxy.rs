@@ -38,7 +38,7 @@ use self::access_log::AccessLog;
 use self::clock::Deadlines;
 use self::error::ProxyError;
 use self::pool::Pool;
-use crate::admission::Ledger;
+use crate::admission::{Ledger, Overload};
 use crate::balance::Registry;
 use crate::metrics::Metrics;
 use crate::routing::{Origin, Snapshot};
@@ -58,6 +58,8 @@ pub struct Proxy {
     pub registry: Arc<Registry<Pool>>,
     /// What is counted for the bounds of listeners and load balancers.
     pub ledger: Ledger,
+    /// Whether the process is near a bound of its own.
+    pub overload: Arc<Overload>,
     /// Open WebSockets.
     pub tunnels: TunnelTable,
     /// Counters.

@@ -38,6 +38,18 @@ struct Running {
 
 impl Running {
     async fn start(pod: &RawPod, flags: &[&str]) -> Self {
+        Self::run(pod, Command::new(PROGRAM), flags).await
+    }
+
+    /// With so many files to open at most.
+    async fn start_with_files(pod: &RawPod, files: usize) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!(r#"ulimit -n {files}; exec "$0" "$@""#);
+        shell.args(["-c", &script, PROGRAM]);
+        Self::run(pod, shell, &[]).await
+    }
+
+    async fn run(pod: &RawPod, mut program: Command, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for (name, yaml) in [
             ("edge.yaml", EDGE),
@@ -46,7 +58,7 @@ impl Running {
         ] {
             std::fs::write(directory.path().join(name), yaml).unwrap();
         }
-        let mut child = Command::new(PROGRAM)
+        let mut child = program
             .args(["run", "--any-port", "--bind-address", "127.0.0.1"])
             .args(["--admin", "127.0.0.1:0", "--shutdown-delay", "0s"])
             .arg("--manifests")
@@ -508,4 +520,82 @@ async fn the_demo_serves_and_ends_cleanly() {
         assert_eq!(status.code(), Some(0));
     })
     .await;
+}
+
+/// Processor time that a process has taken, in ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let fields: Vec<&str> = fields.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test]
+async fn short_of_open_files_the_new_is_refused_and_the_old_stays() {
+    let test = async {
+        let pod = std::sync::Arc::new(RawPod::start().await);
+        let running = Running::start_with_files(&pod, 160).await;
+        let address = running.at("http");
+        let (client, server) = pair(address, false, HOST, &pod).await;
+        let mut held = vec![(client, server)];
+        // Until the process has no more than it keeps for itself.
+        let mut refused = loop {
+            let mut client = dial(address, false).await;
+            client.send(handshake(HOST, "").as_bytes()).await;
+            let answered = tokio::select! {
+                () = client.read_head() => None,
+                server = pod.upgrade() => Some(server),
+            };
+            let Some(server) = answered else {
+                break client;
+            };
+            client.read_head().await;
+            held.push((client, server));
+            assert!(held.len() < 80, "160 files are enough for 80");
+            // Slowly: the process looks four times a second at what it has.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert!(held.len() > 30, "{}", held.len());
+        assert!(
+            refused.head.starts_with("HTTP/1.1 503 "),
+            "{}",
+            refused.head
+        );
+        assert!(refused.head.to_ascii_lowercase().contains("retry-after: "));
+        let text = String::from_utf8(refused.read_some(4096).await).unwrap();
+        assert!(text.contains("overloaded"), "{text}");
+
+        // A crowd that the kernel holds: nothing spins, and what is open works.
+        let mut crowd = Vec::new();
+        for _ in 0..200 {
+            crowd.push(dial(address, false).await);
+        }
+        let before = ticks(running.child.id().unwrap());
+        let echo = frame(TEXT, true, b"still here");
+        for (client, server) in &mut held {
+            client.send(&echo).await;
+            assert_eq!(server.read(echo.len()).await, echo);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let took = ticks(running.child.id().unwrap()) - before;
+        assert!(took < 50, "{took} ticks in a second");
+
+        // Recovery needs nobody.
+        drop(crowd);
+        held.truncate(5);
+        soon("there is room again", async || {
+            let mut client = dial(address, false).await;
+            client.send(handshake(HOST, "").as_bytes()).await;
+            tokio::select! {
+                () = client.read_head() => None,
+                _server = pod.upgrade() => Some(()),
+            }
+        })
+        .await;
+        for (client, server) in &mut held {
+            client.send(&echo).await;
+            assert_eq!(server.read(echo.len()).await, echo);
+        }
+    };
+    tokio::time::timeout(LIMIT, test).await.unwrap();
 }

@@ -95,7 +95,10 @@ async fn converse(mut stream: TcpStream, answer: Arc<[u8]>) -> io::Result<()> {
 }
 
 /// Reads until `head` begins with a whole request head and returns its length; `None` at the end.
-async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Option<usize>> {
+pub(crate) async fn read_head(
+    stream: &mut TcpStream,
+    head: &mut Vec<u8>,
+) -> io::Result<Option<usize>> {
     loop {
         if let Some(at) = head.windows(4).position(|window| window == b"\r\n\r\n") {
             return Ok(Some(at + 4));
@@ -110,7 +113,7 @@ async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Opt
 }
 
 /// The `Sec-WebSocket-Key` of a handshake; `None` for another request.
-fn handshake_key(head: &[u8]) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn handshake_key(head: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut fields);
     request.parse(head).map_err(invalid)?;
@@ -132,7 +135,7 @@ fn handshake_key(head: &[u8]) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// The `101` for a handshake with this key (RFC 6455 4.2.2).
-fn switching(key: &[u8]) -> Vec<u8> {
+pub(crate) fn switching(key: &[u8]) -> Vec<u8> {
     let mut proof = key.to_vec();
     proof.extend_from_slice(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let proof = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &proof);

@@ -18,6 +18,7 @@ mod plan;
 mod report;
 mod run;
 mod statistics;
+mod storm;
 mod usage;
 
 use std::net::SocketAddr;
@@ -58,6 +59,8 @@ enum Command {
     Footprint(Options),
     /// Holdfast on a real API server, that of the kubeconfig.
     Cluster(cluster::Options),
+    /// A crowd that reconnects at once, with and without the queue in front of pods.
+    Storm(storm::Options),
     /// The echo server that all of them need; they start it themselves.
     Backend {
         /// Where to listen.
@@ -92,6 +95,7 @@ fn start() -> Result<ExitCode> {
         Command::Served(options) => (&[Measure::Served], options),
         Command::Footprint(options) => (&[Measure::Footprint], options),
         Command::Cluster(options) => return runtime.block_on(cluster::run(options)),
+        Command::Storm(options) => return runtime.block_on(storm::run(options)),
         Command::Backend { addresses } => {
             runtime.block_on(backend::serve(&addresses))?;
             return Ok(ExitCode::SUCCESS);

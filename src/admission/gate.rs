@@ -23,6 +23,13 @@ use super::ledger::Clock;
 use super::{Bound, Refusal};
 use crate::routing::Queue;
 
+/// How much faster than a pod answers those are let come back that were refused. In the first
+/// second of a crowd, when most are refused, everything is slower than it will be.
+const EAGERNESS: u32 = 2;
+/// The slowest that they are let come back. Telling 500 a second again costs little; telling them
+/// all to stay away, for one slow second, leaves a pod idle that has long caught up.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(2);
+
 /// The queue in front of a pod.
 #[derive(Debug)]
 pub struct Gate {
@@ -106,10 +113,12 @@ impl Gate {
         }
     }
 
-    /// A refusal that books the place behind those that wait.
+    /// A refusal that books the place behind those that wait, sooner than they are likely to be
+    /// through: who comes too early waits here or is told again, and who comes too late leaves the
+    /// pod idle.
     #[must_use]
     pub fn refuse(&self, bound: Bound) -> Refusal {
-        let interval = self.lock().concurrency.interval();
+        let interval = (self.lock().concurrency.interval() / EAGERNESS).min(LONGEST_INTERVAL);
         let ahead = interval * self.waiting.now();
         Refusal {
             bound,

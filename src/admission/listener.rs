@@ -115,6 +115,12 @@ impl Listener {
         self.refuse(Bound::PodConnections, TURNOVER)
     }
 
+    /// The process has no room for more.
+    #[must_use]
+    pub fn overloaded(&self) -> Refusal {
+        self.refuse(Bound::Overloaded, TURNOVER)
+    }
+
     /// Nanoseconds of the clock that everything here counts by.
     #[must_use]
     pub fn now(&self) -> u64 {

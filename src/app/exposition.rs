@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::admission::Resource;
 use crate::control::Told;
 use crate::metrics::{Histogram, RouteCounters};
 use crate::proxy::Proxy;
@@ -138,6 +139,18 @@ impl Exposition {
             "Open client connections that carry HTTP; those that became WebSockets not included",
             metrics.connections(),
         )?;
+        let mut family = encoder.encode_descriptor(
+            "overload",
+            "0, or near a bound of the process: 1 handshakes are refused, 2 nothing is accepted",
+            None,
+            MetricType::Gauge,
+        )?;
+        for resource in Resource::ALL {
+            let labels: Labels<'_, 1> = [("resource", resource.as_str())];
+            family
+                .encode_family(&labels)?
+                .encode_gauge(&i64::from(self.proxy.overload.of(resource).number()))?;
+        }
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, help, value) in [
             (

@@ -54,6 +54,12 @@ pub async fn accept_loop(
 ) {
     let mut pause = Duration::from_millis(10);
     loop {
+        if !proxy.overload.accepts() {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = proxy.overload.accepting() => {}
+            }
+        }
         // The result is matched outside of `select!`: a pattern there would switch the branch off.
         let accepted = tokio::select! {
             biased;

@@ -32,7 +32,7 @@ use super::http2_stream::PendingStream;
 use super::pool::Pool;
 use super::request::{Connection, Plan};
 use super::stream::PodStream;
-use crate::admission::{Admitted, Connected};
+use crate::admission::{Admitted, Connected, Level};
 use crate::balance::InFlight;
 use crate::routing::{Admission, WebSocketPolicy};
 use crate::websocket::handshake::Accept;
@@ -76,6 +76,9 @@ pub async fn open(
 ) -> Result<Forwarded, ProxyError> {
     let began = Instant::now();
     let bounds = plan.admission.as_deref().unwrap_or(&Admission::DEFAULT);
+    if connection.proxy.overload.level() > Level::Normal {
+        return Err(connection.ledger.overloaded().into());
+    }
     let admitted = connection
         .ledger
         .admit(connection.hop.client.ip(), bounds)?;

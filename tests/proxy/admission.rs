@@ -493,3 +493,70 @@ async fn a_pod_that_has_time_gets_what_another_has_no_time_for() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn short_of_memory_the_new_is_refused_and_the_old_stays() {
+    limited(async {
+        let group = tempfile::tempdir().unwrap();
+        let tell = |name: &str, value: u64| {
+            let new = group.path().join(format!("{name}.new"));
+            std::fs::write(&new, format!("{value}\n")).unwrap();
+            std::fs::rename(new, group.path().join(name)).unwrap();
+        };
+        tell("memory.max", 1000);
+        tell("memory.current", 500);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let pods = Pods::start(&[any], &[], CancellationToken::new())
+            .await
+            .unwrap();
+        let holdfast = Holdfast::start_with(&manifests(EDGE, &pods), |config| {
+            config.gauge.control_groups = group.path().to_owned();
+        })
+        .await;
+        let address = holdfast.address("http");
+        let mut held = open(address, false, HOST).await;
+        tell("memory.current", 920);
+        let mut late = soon("it is refused", async || {
+            let peer = ask(address).await;
+            (!peer.head.starts_with("HTTP/1.1 101 ")).then_some(peer)
+        })
+        .await;
+        refused(&mut late, 503, "overloaded").await;
+        let level = async |level: u8| {
+            let line = format!("holdfast_overload{{resource=\"memory\"}} {level}\n");
+            soon("the level", async || {
+                page(&holdfast, "/metrics")
+                    .await
+                    .contains(&line)
+                    .then_some(())
+            })
+            .await;
+        };
+        level(1).await;
+        // Requests are served for as long as connections are accepted.
+        let get = format!("GET /ws HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        let plain = request(address, false, &get).await;
+        assert!(!plain.head.contains(" 503 "), "{}", plain.head);
+        held.echo("still here").await;
+
+        tell("memory.current", 980);
+        level(2).await;
+        // A loop may have begun to wait for one more just before.
+        let mut waiting = Vec::new();
+        for _ in 0..2 {
+            let mut peer = dial(address, false).await;
+            peer.send(handshake(HOST, "").as_bytes()).await;
+            waiting.push(peer);
+        }
+        let second = waiting.last_mut().unwrap();
+        assert!(second.is_silent(Duration::from_millis(300)).await);
+        held.echo("still here").await;
+        tell("memory.current", 500);
+        second.read_head().await;
+        assert!(!second.head.is_empty());
+        level(0).await;
+        room(address).await.echo("new").await;
+        held.echo("still here").await;
+    })
+    .await;
+}
