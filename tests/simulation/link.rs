@@ -171,7 +171,7 @@ impl Line {
     }
 
     /// Whatever is under way, or will be, is lost.
-    pub fn vanish(&mut self) {
+    pub fn vanish(&self) {
         self.incoming.pipe().silent = true;
         self.outgoing.pipe().silent = true;
     }
