@@ -17,6 +17,7 @@ mod peers;
 mod plan;
 mod report;
 mod run;
+mod soak;
 mod statistics;
 mod usage;
 
@@ -56,6 +57,8 @@ enum Command {
     Footprint(Options),
     /// Holdfast on a real API server, that of the kubeconfig.
     Cluster(cluster::Options),
+    /// Many WebSockets that come and go: whether memory and open files stay as they are.
+    Soak(soak::Options),
     /// The echo server that all of them need; they start it themselves.
     Backend {
         /// Where to listen.
@@ -89,6 +92,7 @@ fn start() -> Result<ExitCode> {
         Command::Served(options) => (&[Measure::Served], options),
         Command::Footprint(options) => (&[Measure::Footprint], options),
         Command::Cluster(options) => return runtime.block_on(cluster::run(options)),
+        Command::Soak(options) => return runtime.block_on(soak::run(options)),
         Command::Backend { addresses } => {
             runtime.block_on(backend::serve(&addresses))?;
             return Ok(ExitCode::SUCCESS);
