@@ -62,6 +62,11 @@ bench-cluster: ## Measure on a Kubernetes cluster made for it: changes, memory, 
 	cargo build --release -p holdfast -p holdfast-bench
 	bench/cluster.sh
 
+.PHONY: soak
+soak: ## Let 2,000 WebSockets come and go for four minutes; memory and open files must stay as they are
+	cargo build --release -p holdfast -p holdfast-bench
+	target/release/holdfast-bench soak
+
 .PHONY: image
 image: ## Build the container image with Docker or buildah
 	scripts/image.sh

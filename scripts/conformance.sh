@@ -4,6 +4,7 @@
 #
 #   conformance.sh          the 299 cases without compression
 #   conformance.sh --full   with compression as well: 515, which takes long
+#   conformance.sh tls h2   in these modes only
 #
 # Left out are 9.1.6 and 9.2.6: their client writes 16 MiB before it reads, and the pod echoes while it
 # reads, so that both wait for each other as soon as the sockets' buffers are smaller.
@@ -12,7 +13,12 @@ cd "$(dirname "$0")/.."
 runner=kosoku==0.1.0
 out=$PWD/target/conformance
 cases=(-x 9.1.6 -x 9.2.6)
-[ "${1:-}" = --full ] || cases+=(-x '12.*' -x '13.*')
+if [ "${1:-}" = --full ]; then
+    shift
+else
+    cases+=(-x '12.*' -x '13.*')
+fi
+modes=("$@")
 
 venv=$out/${runner//=/-}
 if [ ! -x "$venv/bin/kosoku" ]; then
@@ -21,7 +27,7 @@ if [ ! -x "$venv/bin/kosoku" ]; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check "$runner"
 fi
 # With the features that the tests have built it with.
-cargo build --quiet --workspace --bin holdfast
+cargo build --quiet --workspace --bin holdfast --example conformance-bridge
 
 manifests=$(mktemp -d)
 processes=()
@@ -56,7 +62,19 @@ grep -q '^admin ' "$manifests/addresses" || {
 failed=0
 while read -r _ listener address; do
     mode=${listener##*/}
+    [ "${#modes[@]}" -eq 0 ] || [[ " ${modes[*]} " == *" $mode "* ]] || continue
     echo "==> $mode"
+    case $mode in
+    tls | h2)
+        target/debug/examples/conformance-bridge "$mode" "$address" >"$manifests/$mode" &
+        processes+=($!)
+        for _ in {1..100}; do
+            [ ! -s "$manifests/$mode" ] || break
+            sleep 0.1
+        done
+        address=$(cat "$manifests/$mode")
+        ;;
+    esac
     timeout --kill-after=5 20m "$venv/bin/kosoku" "ws://$address/echo" -o "$out/$mode" -p 2 \
         "${cases[@]}" | tail -n 20 || failed=1
 done < <(grep '^listener ' "$manifests/addresses")

@@ -17,6 +17,7 @@ mod peers;
 mod plan;
 mod report;
 mod run;
+mod soak;
 mod statistics;
 mod storm;
 mod usage;
@@ -61,6 +62,8 @@ enum Command {
     Cluster(cluster::Options),
     /// A crowd that reconnects at once, with and without the queue in front of pods.
     Storm(storm::Options),
+    /// Many WebSockets that come and go: whether memory and open files stay as they are.
+    Soak(soak::Options),
     /// The echo server that all of them need; they start it themselves.
     Backend {
         /// Where to listen.
@@ -96,6 +99,7 @@ fn start() -> Result<ExitCode> {
         Command::Footprint(options) => (&[Measure::Footprint], options),
         Command::Cluster(options) => return runtime.block_on(cluster::run(options)),
         Command::Storm(options) => return runtime.block_on(storm::run(options)),
+        Command::Soak(options) => return runtime.block_on(soak::run(options)),
         Command::Backend { addresses } => {
             runtime.block_on(backend::serve(&addresses))?;
             return Ok(ExitCode::SUCCESS);

@@ -51,6 +51,8 @@ pub struct Endpoint {
     pub has_closed: bool,
     pub said: Vec<u8>,
     pub heard: Vec<u8>,
+    /// Bytes on their way to it that have been accepted.
+    pub accepted: usize,
     understood: usize,
     pub close_heard: bool,
     /// It has heard the end of the stream.
@@ -69,6 +71,7 @@ impl Endpoint {
             has_closed: false,
             said: Vec::new(),
             heard: Vec::new(),
+            accepted: 0,
             understood: 0,
             close_heard: false,
             end_heard: false,

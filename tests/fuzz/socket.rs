@@ -174,6 +174,7 @@ impl AsyncWrite for Socket {
         }
         let count = ready!(self.writes.poll(cx)).min(bytes.len());
         self.held.extend_from_slice(&bytes[..count]);
+        self.endpoint().accepted += count;
         if !self.holds {
             self.deliver();
         }

@@ -207,7 +207,7 @@ async fn play(plan: &Plan) -> Played {
     let mut relay = std::future::poll_fn(|cx| {
         let words = |endpoint: &Mutex<Endpoint>| {
             let endpoint = endpoint.lock().unwrap();
-            (endpoint.said.len(), endpoint.heard.len())
+            (endpoint.said.len(), endpoint.accepted)
         };
         let now = Some((Instant::now(), words(&client), words(&pod)));
         idle_turns = if now == last { idle_turns + 1 } else { 0 };

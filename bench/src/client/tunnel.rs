@@ -125,6 +125,11 @@ impl Tunnel {
         }
     }
 
+    /// The connection below, for what no well-behaved client would do.
+    pub(crate) fn wire(&mut self) -> &mut Wire {
+        &mut self.wire
+    }
+
     /// Closes: a Close frame, its echo, and the end of the connection by the other side.
     ///
     /// # Errors
