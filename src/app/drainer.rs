@@ -15,7 +15,7 @@
 //! A pod that is terminating or has left keeps its tunnels for as long as no other is ready: their
 //! clients could only come back to the same pod, or to none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -123,37 +123,34 @@ impl Drainer {
     /// Finds out who has to go. Answers whether there is anything to be kept in balance.
     fn look(&mut self, now: Instant) -> bool {
         let snapshot = self.proxy.snapshot.load_full();
-        let mut ways: HashMap<Way, Option<(Loss, Duration)>> = HashMap::new();
+        let mut ways: HashMap<Way, Option<Leave>> = HashMap::new();
         for (id, listener) in &snapshot.listeners {
             let drain = listener.drain;
             self.policies
                 .insert(id.clone(), Policy { drain, seen: now });
         }
-        let mut seen: HashMap<Arc<ListenerId>, ConnectionDrain> = HashMap::new();
+        let mut seen: HashSet<Arc<ListenerId>> = HashSet::new();
         let mut leaving = Vec::new();
         let mut staying = self.rebalancer.look(&snapshot);
         self.proxy.tunnels.visit(|id, info| {
-            let policy = *seen
-                .entry(Arc::clone(&info.listener))
-                .or_insert_with(|| self.policy(&snapshot, &info.listener));
-            let lost = ways
-                .entry(Way::of(info))
-                .or_insert_with(|| lost(&self.proxy, &snapshot, info, &policy));
-            match lost {
+            let leave = ways.entry(Way::of(info)).or_insert_with(|| {
+                seen.insert(Arc::clone(&info.listener));
+                let policy = self.policy(&snapshot, &info.listener);
+                let (loss, window) = lost(&self.proxy, &snapshot, info, &policy)?;
+                Some(Leave {
+                    listener: Arc::clone(&info.listener),
+                    loss,
+                    window,
+                    closes_per_second: policy.closes_per_second,
+                })
+            });
+            match leave {
                 None => staying.add(id, info),
-                Some((loss, window)) => {
-                    let leave = Leave {
-                        listener: Arc::clone(&info.listener),
-                        loss: loss.clone(),
-                        window: *window,
-                        closes_per_second: policy.closes_per_second,
-                    };
-                    leaving.push((id, leave));
-                }
+                Some(leave) => leaving.push((id, leave.clone())),
             }
         });
         self.policies
-            .retain(|id, policy| seen.contains_key(id) || now < policy.seen + LATE_TUNNELS);
+            .retain(|id, policy| seen.contains(id) || now < policy.seen + LATE_TUNNELS);
         let rebalances = !staying.is_empty();
         let registry = &self.proxy.registry;
         leaving.extend(

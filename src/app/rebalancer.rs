@@ -64,6 +64,9 @@ struct State {
 impl Staying {
     /// Counts a tunnel that stays for all that has become of its way.
     pub(super) fn add(&mut self, id: u64, info: &TunnelInfo) {
+        if self.policies.is_empty() {
+            return;
+        }
         let Some(&policy) = self.policies.get(&*info.listener) else {
             return;
         };
