@@ -77,15 +77,16 @@ impl Heartbeat {
         Some(now.saturating_duration_since(sent))
     }
 
-    /// It could not have been heard, or not be asked, until now: it has the whole timeout once more.
+    /// It could not have been heard, or not be asked, until now: it has the whole timeout once more
+    /// to answer, if it is to answer at all.
     pub(super) fn excuse(&mut self, now: Instant) {
-        self.waiting = Some(now);
+        self.waiting = self.waiting.and(Some(now));
     }
 
     /// The ping, which waited for the end of a frame, is on its way only now.
     pub(super) fn asked(&mut self, now: Instant) {
         self.sent = self.sent.and(Some(now));
-        self.waiting = self.waiting.and(Some(now));
+        self.excuse(now);
     }
 
     /// Whether a pong may still come.

@@ -37,8 +37,7 @@ impl<C, P> Relay<C, P> {
         let Some(care) = &mut self.care else {
             return false;
         };
-        let was_paused = care.paused.is_some();
-        care.is_paused(now);
+        let is_paused = care.is_paused(now);
         if !is_open {
             return true;
         }
@@ -49,7 +48,7 @@ impl<C, P> Relay<C, P> {
         }
         let key = care.key;
         for side in [Side::Client, Side::Pod] {
-            let is_excused = self.is_excused(side) || was_paused && side == Side::Client;
+            let is_excused = self.is_excused(side) || is_paused && side == Side::Client;
             let heartbeat = self.care.as_mut().and_then(|care| care.heartbeat(side));
             let Some(heartbeat) = heartbeat else { continue };
             match heartbeat.look(now) {
@@ -107,6 +106,10 @@ impl<C, P> Relay<C, P> {
         let Some(heartbeat) = heartbeat else { return };
         if toward.found.inserted {
             heartbeat.asked(now);
+        }
+        if from.relieved {
+            // The other has taken what this one was not read for: it can be heard from now on.
+            heartbeat.excuse(now);
         }
         if from.received || toward.relieved {
             heartbeat.heard(now);

@@ -311,3 +311,49 @@ async fn a_client_that_is_not_read_from_because_it_was_too_fast_is_not_dead() {
     ping(Side::Client, &mut t).await;
     assert!(!t.relay.is_finished());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_read_again_in_the_last_moment_has_the_whole_timeout() {
+    let mut t = tunnel(64, config(true, false));
+    // One fills the way to the pod, the other waits for it; nothing more is read of the client.
+    let message = write(Side::Pod, true, 2, &[1; 58]);
+    assert_eq!(message.len(), 64);
+    t.client.write_all(&message).await.unwrap();
+    t.client.write_all(&message).await.unwrap();
+    let payload = ping(Side::Client, &mut t).await;
+    tokio::time::sleep(TIMEOUT - Duration::from_millis(1)).await;
+    exactly(&mut t.pod_hears, 2 * message.len()).await;
+    tokio::time::sleep(TIMEOUT / 2).await;
+    let pong = write(Side::Pod, true, 10, &payload);
+    t.client.write_all(&pong).await.unwrap();
+    ping(Side::Client, &mut t).await;
+    assert!(!t.relay.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_pause_has_just_ended_has_the_whole_timeout() {
+    let limits = MessageLimits {
+        bytes_per_second: Some(100),
+        ..MessageLimits::default()
+    };
+    let mut t = tunnel(
+        1 << 16,
+        RelayConfig {
+            limits,
+            ..config(true, false)
+        },
+    );
+    // It is asked after 18 to 20 seconds, and could be judged every 10 from then on: just after
+    // the 48 seconds for which it is not read from.
+    let start = Instant::now();
+    let message = write(Side::Pod, true, 2, &[1; 4882]);
+    t.client.write_all(&message).await.unwrap();
+    exactly(&mut t.pod_hears, message.len()).await;
+    let payload = ping(Side::Client, &mut t).await;
+    let paused = Duration::from_millis(47_900);
+    tokio::time::sleep_until(start + paused + TIMEOUT * 9 / 10).await;
+    let pong = write(Side::Pod, true, 10, &payload);
+    t.client.write_all(&pong).await.unwrap();
+    ping(Side::Client, &mut t).await;
+    assert!(!t.relay.is_finished());
+}
