@@ -197,6 +197,8 @@ impl Flow {
         if self.sink == Sink::Finished {
             return;
         }
+        // Where it is still so, the sink would not take what it holds when it was last flushed.
+        let was_held = self.unflushed;
         while let Some(pending) = self.pending.as_deref_mut() {
             let rest = pending.bytes.get(pending.written..).unwrap_or_default();
             if rest.is_empty() {
@@ -227,6 +229,7 @@ impl Flow {
             }
         } else if self.unflushed {
             self.flush(sink, cx, pumped);
+            pumped.relieved |= was_held && !self.unflushed && !self.sink_failed;
         }
     }
 

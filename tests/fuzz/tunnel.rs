@@ -16,7 +16,7 @@ use crate::endpoint::{Endpoint, Leave, Manners};
 use crate::socket::{Schedule, Socket, Step};
 
 /// When a tunnel that is still open is asked to end: every run has an end.
-pub const NIGHT: Duration = Duration::from_secs(300);
+pub const NIGHT: Duration = Duration::from_secs(90);
 /// For an end that was asked for: a close timeout to reach a boundary and one for the peers' ends,
 /// or what is left of lingering before them.
 pub const LONGEST_END: Duration = Duration::from_secs(75);
