@@ -172,6 +172,7 @@ fn a_pod_is_not_taken_for_another_of_its_name_or_of_another_namespace() {
     let others = [
         "kind: Pod, name: b, namespace: other",
         "kind: Node, name: c",
+        "kind: Pod, name: ../secrets/d",
     ];
     world.apply(slice(
         "one",
@@ -179,10 +180,17 @@ fn a_pod_is_not_taken_for_another_of_its_name_or_of_another_namespace() {
             (SERVING, &named),
             (SERVING, others[0]),
             (SERVING, others[1]),
+            (SERVING, others[2]),
         ],
     ));
     let uid = u128::from_str_radix(&UID.replace('-', ""), 16).unwrap();
-    for (name, uid) in [("a", uid + 1), ("a", 0), ("b", 0), ("c", 0)] {
+    for (name, uid) in [
+        ("a", uid + 1),
+        ("a", 0),
+        ("b", 0),
+        ("c", 0),
+        ("../secrets/d", 0),
+    ] {
         let changes = world.apply(Delta::PodEnds(pod(name, uid), ends(100)));
         assert!(changes.is_empty(), "{name}");
     }

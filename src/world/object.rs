@@ -383,16 +383,27 @@ impl From<discovery::EndpointSlice> for Object {
     }
 }
 
-/// The pod that an endpoint is. Pods of another namespace are none of the slice's (P10).
+/// The pod that an endpoint is. Pods of another namespace are none of the slice's (P10), nor is what
+/// has no name that a pod can have: it is to become part of a path.
 fn pod(namespace: &Arc<str>, target: core::ObjectReference) -> Option<Arc<PodId>> {
     let foreign = target.namespace.is_some_and(|name| *name != **namespace);
-    if foreign || target.kind.as_deref() != Some("Pod") {
+    let name = target.name?;
+    if foreign || target.kind.as_deref() != Some("Pod") || !is_subdomain(&name) {
         return None;
     }
     Some(Arc::new(PodId {
-        name: ObjectName::new(Arc::clone(namespace), target.name?),
+        name: ObjectName::new(Arc::clone(namespace), name),
         uid: target.uid.as_deref().map_or(0, parse_uid),
     }))
+}
+
+/// Whether a name is made as a DNS subdomain is (RFC 1123, in small letters).
+fn is_subdomain(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 impl From<core::Secret> for Object {
