@@ -16,7 +16,8 @@ pub struct ConnectionDrain {
     pub timeout: Option<GatewayDuration>,
     /// The same for those of a pod that is terminating, at most. Without it, as long as the pod has:
     /// its `terminationGracePeriodSeconds` less a sixth or 5 seconds, whichever is less; `25s` where
-    /// that is not known. Never more than `timeout`.
+    /// that is not known. Set it for pods that end by themselves before that. Never more than
+    /// `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_timeout: Option<GatewayDuration>,
     /// No more are closed than so many a second, all drains of a listener together, even where that
