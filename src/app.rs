@@ -16,6 +16,7 @@ mod drainer;
 pub mod exposition;
 mod lead;
 pub mod observe;
+mod pod_deadlines;
 mod rebalancer;
 mod tunnels;
 

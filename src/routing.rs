@@ -32,7 +32,7 @@ pub use path::{PathKind, PathMatch};
 pub use route::{Backend, Origin, PolicyOverrides, Route, RouteId, Unavailable};
 pub use server_names::ServerNames;
 pub use snapshot::{Snapshot, Standing};
-pub use upstream::{Endpoint, EndpointSet, EndpointState, PodProtocol, UpstreamId};
+pub use upstream::{Endpoint, EndpointSet, EndpointState, PodEnd, PodProtocol, UpstreamId};
 pub use websocket::{
     Keepalive, MaxAge, MessageLimits, Origins, WebSocketOverrides, WebSocketPolicy,
 };

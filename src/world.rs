@@ -11,6 +11,7 @@ pub mod delta;
 pub mod key;
 pub mod object;
 pub mod owned_service;
+pub mod pod;
 pub mod status_mark;
 pub mod store;
 
@@ -21,5 +22,6 @@ pub use object::{
     Service,
 };
 pub use owned_service::OwnedService;
+pub use pod::{PodEnd, PodId};
 pub use status_mark::StatusMark;
 pub use store::{Change, World};

@@ -125,6 +125,7 @@ impl Follow {
                     self.remember(&key.name.name, None);
                     vec![]
                 }
+                Delta::PodEnds(pod, _) => panic!("{pod:?} is in no file"),
             };
             for object in told {
                 if let Object::Service(service) = &object {

@@ -295,7 +295,7 @@ fn a_whole_load_balancer_says_so() {
             "timeouts": {"idle": "15s", "request": "1m", "connect": "5s"},
             "websocket": {"idleTimeout": "0s"},
             "admission": {"queue": {"length": 8192, "lengthPerPod": 1024, "timeout": "5s"}},
-            "connectionDrain": {"timeout": "5m", "podTimeout": "25s", "closesPerSecond": 100},
+            "connectionDrain": {"timeout": "5m", "closesPerSecond": 100},
         })
     );
     let effective = https.effective.as_ref().unwrap();

@@ -14,8 +14,10 @@ pub struct ConnectionDrain {
     /// Over which they are closed. Default `300s`; `0s` = as fast as `closesPerSecond` allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<GatewayDuration>,
-    /// The same for those of a pod that is terminating: less than the `terminationGracePeriodSeconds`
-    /// of the pods, which is 30 where they do not say. Default `25s`, and never more than `timeout`.
+    /// The same for those of a pod that is terminating, at most. Without it, as long as the pod has:
+    /// its `terminationGracePeriodSeconds` less a sixth or 5 seconds, whichever is less; `25s` where
+    /// that is not known. Set it for pods that end by themselves before that. Never more than
+    /// `timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_timeout: Option<GatewayDuration>,
     /// No more are closed than so many a second, all drains of a listener together, even where that

@@ -13,19 +13,22 @@
 //! a pod that is ready again keeps the tunnels that it still has.
 //!
 //! A pod that is terminating or has left keeps its tunnels for as long as no other is ready: their
-//! clients could only come back to the same pod, or to none.
+//! clients could only come back to the same pod, or to none. Otherwise it has the time until it is
+//! killed, less a margin, as far as it is known when that is: no tunnel dies with its pod, and none
+//! moves sooner than it has to. What becomes known later changes the plan.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::pod_deadlines::PodDeadlines;
 use super::rebalancer::Rebalancer;
 use crate::proxy::Proxy;
-use crate::routing::{ConnectionDrain, EndpointState, ListenerId, Snapshot, Standing};
+use crate::routing::{ConnectionDrain, EndpointState, ListenerId, PodEnd, Snapshot, Standing};
 use crate::websocket::{Departures, Leave, Loss, TunnelInfo};
 
 /// A look takes no more than this share of the time: 1/20.
@@ -57,6 +60,7 @@ pub(super) struct Drainer {
     /// As listeners had it last: how the tunnels of one that has left end.
     policies: HashMap<ListenerId, Policy>,
     rebalancer: Rebalancer,
+    pods: PodDeadlines,
 }
 
 /// How the tunnels of a listener end, and when it was there last.
@@ -76,6 +80,7 @@ impl Drainer {
             departures: Departures::default(),
             policies: HashMap::new(),
             rebalancer: Rebalancer::default(),
+            pods: PodDeadlines::default(),
         }
     }
 
@@ -132,15 +137,26 @@ impl Drainer {
         let mut seen: HashSet<Arc<ListenerId>> = HashSet::new();
         let mut leaving = Vec::new();
         let mut staying = self.rebalancer.look(&snapshot);
+        let wall = SystemTime::now();
+        let mut pods = std::mem::take(&mut self.pods);
         self.proxy.tunnels.visit(|id, info| {
             let leave = ways.entry(Way::of(info)).or_insert_with(|| {
                 seen.insert(Arc::clone(&info.listener));
                 let policy = self.policy(&snapshot, &info.listener);
-                let (loss, window) = lost(&self.proxy, &snapshot, info, &policy)?;
+                let (loss, window) = lost(&self.proxy, &snapshot, info)?;
+                let (window, until) = match window {
+                    Window::Declared => (policy.timeout, None),
+                    Window::Asked(window) => (window, None),
+                    Window::Pod(end) => {
+                        let until = pods.of(info.endpoint, end, now, wall);
+                        (policy.pod_window(until.is_some()), until)
+                    }
+                };
                 Some(Leave {
                     listener: Arc::clone(&info.listener),
                     loss,
                     window,
+                    until,
                     closes_per_second: policy.closes_per_second,
                 })
             });
@@ -149,6 +165,8 @@ impl Drainer {
                 Some(leave) => leaving.push((id, leave.clone())),
             }
         });
+        pods.forget_others(now);
+        self.pods = pods;
         self.policies
             .retain(|id, policy| seen.contains(id) || now < policy.seen + LATE_TUNNELS);
         let rebalances = !staying.is_empty();
@@ -175,10 +193,10 @@ impl Drainer {
             let Leave {
                 listener,
                 loss,
-                window,
                 closes_per_second,
+                ..
             } = &begun.leave;
-            let tunnels = begun.tunnels;
+            let (tunnels, window) = (begun.tunnels, begun.left);
             tracing::info!(%listener, tunnels, ?window, "WebSockets are closed one by one, as {loss}");
             if begun.outlasts_window() {
                 tracing::warn!(
@@ -234,13 +252,19 @@ impl Way {
     }
 }
 
+/// Over which time tunnels are closed.
+#[derive(Clone, Copy, Debug)]
+enum Window {
+    /// As declared.
+    Declared,
+    /// As an operator has asked for.
+    Asked(Duration),
+    /// Of a pod that leaves, and ends then, where that is known.
+    Pod(Option<PodEnd>),
+}
+
 /// What a tunnel loses, and over which time it is closed for that; `None` = it stays.
-fn lost(
-    proxy: &Proxy,
-    snapshot: &Snapshot,
-    info: &TunnelInfo,
-    policy: &ConnectionDrain,
-) -> Option<(Loss, Duration)> {
+fn lost(proxy: &Proxy, snapshot: &Snapshot, info: &TunnelInfo) -> Option<(Loss, Window)> {
     let loss = match snapshot.standing(&info.listener, &info.route, &info.upstream) {
         Standing::ListenerRemoved => Loss::Listener,
         Standing::RouteRemoved => Loss::Route(Arc::clone(&info.route)),
@@ -254,16 +278,16 @@ fn lost(
                 .endpoint(info.endpoint)
                 .and_then(|endpoint| endpoint.cordon())
             {
-                return Some((pod, window));
+                return Some((pod, Window::Asked(window)));
             }
             let set = upstream.set();
             return match set.state(info.endpoint) {
                 Some(EndpointState::Ready | EndpointState::NotReady) => None,
                 Some(EndpointState::Draining) | None => {
-                    (set.ready() > 0).then_some((pod, policy.pod_timeout))
+                    (set.ready() > 0).then(|| (pod, Window::Pod(set.end(info.endpoint))))
                 }
             };
         }
     };
-    Some((loss, policy.timeout))
+    Some((loss, Window::Declared))
 }

@@ -127,6 +127,7 @@ impl Rebalancer {
                         listener,
                         loss: Loss::Balance(Arc::clone(&upstream), state.plan),
                         window: state.window,
+                        until: None,
                         closes_per_second: 1,
                     };
                     moves.push((id, leave));

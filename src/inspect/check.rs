@@ -67,7 +67,7 @@ pub fn json(finding: &Report) -> Value {
     });
     let object = match &finding.subject {
         Subject::Object(object) => Some(object),
-        Subject::Write(resource) => {
+        Subject::Read(resource) | Subject::Write(resource) => {
             value["resource"] = json!(resource);
             None
         }

@@ -99,10 +99,19 @@ pub(super) fn websocket_lines(policy: &WebSocketPolicy) -> Vec<(&'static str, St
 /// How WebSockets end when what they use goes away, and whether they are moved, for people.
 pub(super) fn drain_lines(listener: &Listener) -> Vec<(&'static str, String)> {
     let drain = &listener.drain;
+    let of_pod = drain.pod_timeout.map_or_else(
+        || {
+            let unknown = GatewayDuration(drain.pod_window(false));
+            format!("over the time that it has ({unknown} where that is not known)")
+        },
+        |bound| {
+            let bound = GatewayDuration(bound);
+            format!("over {bound} or the time that it has, if that is less")
+        },
+    );
     let text = format!(
-        "over {}, of a pod over {}, {} a second at most",
+        "over {}, of a pod {of_pod}, {} a second at most",
         GatewayDuration(drain.timeout),
-        GatewayDuration(drain.pod_timeout),
         drain.closes_per_second
     );
     let mut lines = vec![("WebSocket drain", text)];

@@ -50,6 +50,8 @@ pub const PERMISSIONS: &[Permission] = &[
         "ingressclasses",
         &["list", "watch"],
     ),
+    // One at a time, for when a pod ends that is terminating.
+    permission(Scope::Watched, "", "pods", &["get"]),
     permission(Scope::Watched, "", "secrets", &["list", "watch"]),
     permission(Scope::Watched, "", "services", &["list", "watch"]),
     permission(

@@ -7,19 +7,36 @@ use std::time::Duration;
 pub struct ConnectionDrain {
     /// Over which they are closed.
     pub timeout: Duration,
-    /// The same for those of a pod that is terminating; at most `timeout`.
-    pub pod_timeout: Duration,
+    /// The same for those of a pod that leaves, at most; `None` = as long as the pod has.
+    pub pod_timeout: Option<Duration>,
     /// No more than so many a second, all drains of the listener together. Above 0.
     pub closes_per_second: u32,
 }
 
+impl ConnectionDrain {
+    /// For a pod that leaves and of which nobody knows when it ends. A pod has 30 s from the moment
+    /// that it is terminating until it is killed, where it does not say otherwise
+    /// (`terminationGracePeriodSeconds`).
+    pub const UNKNOWN_POD: Duration = Duration::from_secs(25);
+
+    /// Over which the tunnels of a pod are closed that leaves, at most: `is_known` is whether it is
+    /// known when the pod ends, which then is another bound.
+    #[must_use]
+    pub fn pod_window(&self, is_known: bool) -> Duration {
+        let undeclared = if is_known {
+            self.timeout
+        } else {
+            Self::UNKNOWN_POD
+        };
+        self.pod_timeout.unwrap_or(undeclared).min(self.timeout)
+    }
+}
+
 impl Default for ConnectionDrain {
-    /// A pod has 30 s from the moment that it is terminating until it is killed, where it does not
-    /// say otherwise (`terminationGracePeriodSeconds`).
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(300),
-            pod_timeout: Duration::from_secs(25),
+            pod_timeout: None,
             closes_per_second: 100,
         }
     }

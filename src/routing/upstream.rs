@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The stable identity of an upstream: one port of one Service, and how its pods are spoken to.
 ///
@@ -59,11 +60,21 @@ pub enum EndpointState {
     NotReady,
 }
 
+/// When the pod of an endpoint is killed, at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodEnd {
+    /// Since the epoch.
+    pub at: Duration,
+    /// All the time that the pod was given to end in.
+    pub grace: Duration,
+}
+
 /// The endpoints of one upstream: sorted by address, without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSet {
     endpoints: Box<[Endpoint]>,
     ready: usize,
+    ends: Box<[(SocketAddr, PodEnd)]>,
 }
 
 impl EndpointSet {
@@ -81,7 +92,18 @@ impl EndpointSet {
         Self {
             endpoints: endpoints.into_boxed_slice(),
             ready,
+            ends: Box::default(),
         }
+    }
+
+    /// The same with what is known of when pods end: also of those that do not serve any more and are
+    /// no endpoints, but may have tunnels. Of two ends the earlier counts.
+    #[must_use]
+    pub fn ending(mut self, mut ends: Vec<(SocketAddr, PodEnd)>) -> Self {
+        ends.sort_unstable();
+        ends.dedup_by_key(|(address, _)| *address);
+        self.ends = ends.into_boxed_slice();
+        self
     }
 
     /// All endpoints, sorted by address.
@@ -97,6 +119,15 @@ impl EndpointSet {
             .endpoints
             .binary_search_by_key(&address, |endpoint| endpoint.address);
         Some(self.endpoints.get(index.ok()?)?.state)
+    }
+
+    /// When the pod of this address ends; `None` = it is not terminating, or that is not known.
+    #[must_use]
+    pub fn end(&self, address: SocketAddr) -> Option<PodEnd> {
+        let index = self
+            .ends
+            .binary_search_by_key(&address, |(address, _)| *address);
+        Some(self.ends.get(index.ok()?)?.1)
     }
 
     /// How many endpoints are ready.

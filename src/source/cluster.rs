@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! GET ─▶ answer (lines, pages) ─▶ wire ─▶ scope_watch ──Heard──▶ collector ──Update──▶ control
-//!  ▲       deadlines               │      one a scope   (bound)    problems, what is
-//!  └─ api_server (kubeconfig)      └─ stripped Objects             not listed yet
+//!  ▲       deadlines               │      one a scope   (bound)    ▲  problems, what is
+//!  └─ api_server (kubeconfig)      └─ stripped Objects             │  not listed yet
+//!                                     pod_reader: ends of pods ────┘
 //! ```
 //!
 //! A scope is a kind, or a kind in one namespace. Each is listed (streamed where the server can do
@@ -20,6 +21,7 @@ pub mod api_server;
 mod backoff;
 mod collector;
 mod failure;
+mod pod_reader;
 mod scope_watch;
 mod wire;
 
@@ -33,6 +35,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::collector::Collector;
+use self::pod_reader::PodReader;
 use self::scope_watch::ScopeWatch;
 use super::Update;
 use crate::world::{Kind, Scope};
@@ -133,7 +136,9 @@ impl ClusterSource {
         }
         drop(events);
         let collector = Collector::new(self.server.address(), watched, unwatched);
-        collector.run(heard, updates, Instant::now()).await;
+        let address = self.server.address();
+        let pods = PodReader::new(client, self.pace, address, &self.namespaces);
+        collector.run(heard, pods, updates, Instant::now()).await;
     }
 }
 

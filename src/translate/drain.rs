@@ -27,10 +27,10 @@ pub(super) fn connection_drain(
         Some(LONGEST)
     };
     let timeout = duration("timeout", declared.timeout).unwrap_or(default.timeout);
-    let pod_timeout = duration("podTimeout", declared.pod_timeout).unwrap_or(default.pod_timeout);
+    let pod_timeout = duration("podTimeout", declared.pod_timeout);
     ConnectionDrain {
         timeout,
-        pod_timeout: pod_timeout.min(timeout),
+        pod_timeout: pod_timeout.map(|pod_timeout| pod_timeout.min(timeout)),
         closes_per_second: positive(
             declared.closes_per_second,
             default.closes_per_second,
@@ -79,11 +79,11 @@ fn positive(declared: Option<u32>, default: u32, most: u32, field: &str, notes: 
     }
 }
 
-/// As the API writes it, defaults included.
+/// As the API writes it, defaults included. Without `podTimeout` pods themselves say it.
 pub(crate) fn drain_in_force(drain: &ConnectionDrain) -> api::ConnectionDrain {
     api::ConnectionDrain {
         timeout: Some(GatewayDuration(drain.timeout)),
-        pod_timeout: Some(GatewayDuration(drain.pod_timeout)),
+        pod_timeout: drain.pod_timeout.map(GatewayDuration),
         closes_per_second: Some(drain.closes_per_second),
     }
 }

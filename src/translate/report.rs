@@ -44,6 +44,8 @@ pub enum Subject {
         /// The namespace it is limited to; `None` = all.
         namespace: Option<Arc<str>>,
     },
+    /// What is asked of a resource of the API server now and then, such as `pods`.
+    Read(&'static str),
     /// What the leader writes to a resource of the API server, such as `ingresses/status`.
     Write(&'static str),
 }
@@ -91,6 +93,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Object(object) => object.fmt(f),
+            Self::Read(resource) => write!(f, "reading {resource}"),
             Self::Write(resource) => write!(f, "writing {resource}"),
             Self::Watch { kind, namespace } => {
                 write!(f, "watch of {kind}")?;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ServicePort;
 
 use super::finding::{Finding, Notes, Reason};
-use crate::routing::{Endpoint, EndpointSet, EndpointState, PodProtocol, Unavailable, UpstreamId};
+use crate::routing::{
+    Endpoint, EndpointSet, EndpointState, PodEnd, PodProtocol, Unavailable, UpstreamId,
+};
 use crate::world::{EndpointSlice, Kind, ObjectKey, ObjectName, Service, World};
 
 /// A port of a Service as a backend names it.
@@ -149,6 +151,7 @@ pub fn endpoints(world: &World, upstream: &UpstreamId) -> EndpointSet {
         return EndpointSet::default();
     };
     let port_name = port.name.as_deref().unwrap_or("");
+    let mut ends = Vec::new();
     let found = world
         .slices_of(&name)
         .filter(|slice| matches!(slice.address_type.as_str(), "IPv4" | "IPv6"))
@@ -157,8 +160,14 @@ pub fn endpoints(world: &World, upstream: &UpstreamId) -> EndpointSet {
                 .flat_map(|port| slice.endpoints.iter().map(move |found| (port, found)))
         })
         .filter_map(|(port, found)| {
+            let address = SocketAddr::new(found.address.parse::<IpAddr>().ok()?, port);
+            let end = found.pod.as_ref().and_then(|pod| world.pod_end(pod));
+            ends.extend(end.map(|end| {
+                let (at, grace) = (end.at, end.grace);
+                (address, PodEnd { at, grace })
+            }));
             Some(Endpoint {
-                address: SocketAddr::new(found.address.parse::<IpAddr>().ok()?, port),
+                address,
                 state: match (found.ready, found.serving, found.terminating) {
                     (true, _, false) => EndpointState::Ready,
                     (_, true, true) => EndpointState::Draining,
@@ -168,7 +177,7 @@ pub fn endpoints(world: &World, upstream: &UpstreamId) -> EndpointSet {
             })
         })
         .collect();
-    EndpointSet::new(found)
+    EndpointSet::new(found).ending(ends)
 }
 
 /// The finding about an upstream in use that no endpoint serves.

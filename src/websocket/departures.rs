@@ -10,7 +10,8 @@
 //! pod) share a window that opens with the first of them; its time is cut into as many slots as
 //! there are tunnels, each tunnel gets a slot by lot, and a time at random in it. So closes are even
 //! over the window, those of one client or pod do not follow each other, and nobody keeps step with
-//! another replica. The bound of a listener goes before the windows: what does not fit waits.
+//! another replica. The bound of a listener goes before the windows: what does not fit waits. A
+//! window that becomes another is planned anew, for those that are still there.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -50,15 +51,19 @@ pub struct Leave {
     pub loss: Loss,
     /// Over which time all that leave for this loss are closed.
     pub window: Duration,
+    /// By when they are closed in any case, if that is sooner.
+    pub until: Option<Instant>,
     /// How many of the listener are closed a second at most, whatever they leave for.
     pub closes_per_second: u32,
 }
 
-/// A drain that has begun.
+/// A drain that has begun, or has another window from now on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// How its tunnels leave.
     pub leave: Leave,
+    /// What is left of its window.
+    pub left: Duration,
     /// How many they are at the moment.
     pub tunnels: usize,
 }
@@ -83,6 +88,7 @@ struct Queue {
 struct Group {
     start: Instant,
     window: Duration,
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -121,18 +127,30 @@ impl fmt::Display for Loss {
     }
 }
 
+impl Group {
+    fn end(&self) -> Instant {
+        let end = self.start + self.window;
+        self.until.map_or(end, |until| until.min(end))
+    }
+
+    fn is_planned_as(&self, leave: &Leave) -> bool {
+        (self.window, self.until) == (leave.window, leave.until)
+    }
+}
+
 impl Begun {
     /// Whether the listener's bound makes it take longer than its window.
     #[must_use]
     pub fn outlasts_window(&self) -> bool {
-        let room = self.leave.window.as_secs_f64() * f64::from(self.leave.closes_per_second);
+        let room = self.left.as_secs_f64() * f64::from(self.leave.closes_per_second);
         self.tunnels as f64 > room.max(1.0)
     }
 }
 
 impl Departures {
     /// Takes in who leaves at this moment: all of them, each time. Those who are new get a time;
-    /// those who are not named any more stay. Answers the drains that begin with this.
+    /// those who are not named any more stay. Answers the drains that begin with this or get another
+    /// window.
     pub fn update(&mut self, now: Instant, leaving: Vec<(u64, Leave)>) -> Vec<Begun> {
         let named: HashSet<u64> = leaving.iter().map(|(id, _)| *id).collect();
         self.retain(|id| named.contains(&id));
@@ -149,7 +167,7 @@ impl Departures {
                     && self
                         .groups
                         .get(&key)
-                        .is_some_and(|group| group.window == leave.window)
+                        .is_some_and(|group| group.is_planned_as(&leave))
             });
             if !is_placed {
                 self.remove(id);
@@ -163,34 +181,43 @@ impl Departures {
         // A group outlives its tunnels for a while: who opens another on a pod that goes is not
         // given the whole window anew.
         self.groups
-            .retain(|key, group| current.contains(key) || now < group.start + group.window);
+            .retain(|key, group| current.contains(key) || now < group.end());
 
         let mut begun = Vec::new();
         for (key, (leave, ids)) in arrivals {
-            if !self.groups.contains_key(&key) {
+            let is_known = self
+                .groups
+                .get(&key)
+                .is_some_and(|group| group.is_planned_as(&leave));
+            let tunnels = ids.len();
+            let left = self.place(now, key, &leave, ids);
+            if !is_known {
                 begun.push(Begun {
-                    leave: leave.clone(),
-                    tunnels: ids.len(),
+                    leave,
+                    left,
+                    tunnels,
                 });
             }
-            self.place(now, key, &leave, ids);
         }
         begun
     }
 
+    /// Gives these their times, and answers what is left of the window.
     fn place(
         &mut self,
         now: Instant,
         key: (Arc<ListenerId>, Loss),
         leave: &Leave,
         mut ids: Vec<u64>,
-    ) {
+    ) -> Duration {
         let group = self.groups.entry(key).or_insert(Group {
             start: now,
             window: leave.window,
+            until: leave.until,
         });
         group.window = leave.window;
-        let left = (group.start + group.window).saturating_duration_since(now);
+        group.until = leave.until;
+        let left = group.end().saturating_duration_since(now);
         let queue = self
             .queues
             .entry(Arc::clone(&leave.listener))
@@ -211,6 +238,7 @@ impl Departures {
             };
             self.places.insert(id, place);
         }
+        left
     }
 
     /// Those whose time has come, as far as their listeners' bounds allow. They are forgotten.
@@ -295,6 +323,7 @@ mod tests {
             listener: listener("http"),
             loss,
             window: Duration::from_secs(window),
+            until: None,
             closes_per_second,
         }
     }
@@ -398,5 +427,53 @@ mod tests {
         let closed = departures.due(start + Duration::from_secs(6));
         let causes: HashSet<Cause> = closed.into_iter().map(|(_, cause)| cause).collect();
         assert_eq!(causes, HashSet::from([Cause::Drain]));
+    }
+
+    #[test]
+    fn a_window_that_becomes_another_is_planned_anew_for_those_that_are_left() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut open: HashSet<u64> = (0..200).collect();
+        let leaving = |open: &HashSet<u64>, window: u64, until: Option<Instant>| {
+            let leave = Leave {
+                until,
+                ..leave(pod(1), window, 1000)
+            };
+            let leaving = open.iter().map(|id| (*id, leave.clone()));
+            leaving.collect::<Vec<_>>()
+        };
+        let mut departures = Departures::default();
+        let run = |departures: &mut Departures, open: &mut HashSet<u64>, end: Instant| {
+            let before = open.len();
+            while let Some(next) = departures.next().filter(|next| *next <= end) {
+                for (id, _) in departures.due(next) {
+                    assert!(open.remove(&id), "{id} is closed twice");
+                }
+            }
+            before - open.len()
+        };
+        departures.update(start, leaving(&open, 25, None));
+        let early = run(&mut departures, &mut open, at(5));
+        assert!((39..=41).contains(&early), "{early}");
+
+        // The pod has more time than was thought: the rest goes evenly over what is left of it.
+        let begun = departures.update(at(5), leaving(&open, 300, Some(at(205))));
+        assert_eq!(begun.len(), 1);
+        assert_eq!(begun[0].left, Duration::from_secs(200));
+        let half = run(&mut departures, &mut open, at(105));
+        assert!((79..=81).contains(&half), "{half}");
+        let next = departures.next();
+        let again = departures.update(at(105), leaving(&open, 300, Some(at(205))));
+        assert!(again.is_empty());
+        assert_eq!(departures.next(), next);
+
+        // It has less: those who are left hurry up.
+        departures.update(at(105), leaving(&open, 300, Some(at(110))));
+        let hurried = run(&mut departures, &mut open, at(107));
+        assert!(hurried > 20, "{hurried}");
+        // What is past is done at once, as fast as may be.
+        departures.update(at(107), leaving(&open, 300, Some(at(100))));
+        run(&mut departures, &mut open, at(108));
+        assert!(open.is_empty() && departures.is_empty());
     }
 }

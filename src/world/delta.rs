@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::key::{Kind, ObjectKey, ObjectName};
 use super::object::Object;
+use super::pod::{PodEnd, PodId};
 
 /// One thing that a source says.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub enum Delta {
     /// scope that are not in it are gone. Of some only the name could be read: they stay as they
     /// are.
     Reset(Scope, Vec<Object>, Vec<ObjectName>),
+    /// A pod that an EndpointSlice names as terminating ends then. Counts for as long as one does.
+    PodEnds(Arc<PodId>, PodEnd),
 }
 
 /// What a list is a list of.

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::key::{Kind, ObjectKey, ObjectName};
 use super::owned_service::OwnedService;
+use super::pod::PodId;
 use super::status_mark::StatusMark;
 use crate::api::{self, LoadBalancerSpec, LoadBalancerStatus};
 
@@ -81,7 +82,7 @@ impl Metadata {
 }
 
 /// Uids are UUIDs (`metadata.uid`); another form counts as none.
-fn parse_uid(text: &str) -> u128 {
+pub(super) fn parse_uid(text: &str) -> u128 {
     let digits: String = text.chars().filter(|&digit| digit != '-').collect();
     if digits.len() == 32 {
         u128::from_str_radix(&digits, 16).unwrap_or(0)
@@ -164,6 +165,15 @@ pub struct EndpointSlice {
     pub endpoints: Vec<SliceEndpoint>,
 }
 
+impl EndpointSlice {
+    /// The pods that it names as terminating.
+    pub fn terminating(&self) -> impl Iterator<Item = &Arc<PodId>> {
+        self.endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.pod.as_ref())
+    }
+}
+
 /// An entry of an EndpointSlice. All its addresses are the same pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
@@ -175,6 +185,8 @@ pub struct SliceEndpoint {
     pub serving: bool,
     /// `conditions.terminating`.
     pub terminating: bool,
+    /// `targetRef`, of a pod that is terminating: only then anything more is asked of it.
+    pub pod: Option<Arc<PodId>>,
 }
 
 /// A Secret. Only type `kubernetes.io/tls` keeps what it holds: nothing else is served from, and
@@ -342,28 +354,56 @@ impl From<discovery::EndpointSlice> for Object {
             .as_ref()
             .and_then(|labels| labels.get(SERVICE_NAME_LABEL))
             .map(|name| Arc::from(name.as_str()));
+        let meta = Metadata::new(Kind::EndpointSlice, object.metadata);
+        let namespace = &meta.name.namespace;
         let endpoints = object
             .endpoints
             .into_iter()
             .filter_map(|endpoint| {
                 let conditions = endpoint.conditions.unwrap_or_default();
                 let ready = conditions.ready.unwrap_or(true);
+                let terminating = conditions.terminating.unwrap_or(false);
+                let target = endpoint.target_ref.filter(|_| terminating);
                 Some(SliceEndpoint {
                     address: endpoint.addresses.into_iter().next()?,
                     ready,
                     serving: conditions.serving.unwrap_or(ready),
-                    terminating: conditions.terminating.unwrap_or(false),
+                    terminating,
+                    pod: target.and_then(|target| pod(namespace, target)),
                 })
             })
             .collect();
         Self::EndpointSlice(Arc::new(EndpointSlice {
-            meta: Metadata::new(Kind::EndpointSlice, object.metadata),
+            meta,
             service,
             address_type: object.address_type,
             ports: object.ports.unwrap_or_default(),
             endpoints,
         }))
     }
+}
+
+/// The pod that an endpoint is. Pods of another namespace are none of the slice's (P10), nor is what
+/// has no name that a pod can have: it is to become part of a path.
+fn pod(namespace: &Arc<str>, target: core::ObjectReference) -> Option<Arc<PodId>> {
+    let foreign = target.namespace.is_some_and(|name| *name != **namespace);
+    let name = target.name?;
+    if foreign || target.kind.as_deref() != Some("Pod") || !is_subdomain(&name) {
+        return None;
+    }
+    Some(Arc::new(PodId {
+        name: ObjectName::new(Arc::clone(namespace), name),
+        uid: target.uid.as_deref().map_or(0, parse_uid),
+    }))
+}
+
+/// Whether a name is made as a DNS subdomain is (RFC 1123, in small letters).
+fn is_subdomain(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 impl From<core::Secret> for Object {

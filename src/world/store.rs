@@ -10,6 +10,7 @@ use super::object::{
     EndpointSlice, Ingress, IngressClass, LoadBalancer, Metadata, Namespace, Object, Secret,
     Service,
 };
+use super::pod::{PodEnd, PodId};
 
 type Objects<T> = BTreeMap<ObjectName, Arc<T>>;
 
@@ -26,6 +27,16 @@ pub struct World {
     services: Objects<Service>,
     /// Slices by namespace and Service, so that an endpoint change touches one Service only.
     slices_by_service: BTreeMap<ObjectName, Objects<EndpointSlice>>,
+    /// Pods that slices name as terminating.
+    terminating: BTreeMap<Arc<PodId>, Terminating>,
+}
+
+/// A pod that is terminating.
+#[derive(Clone, Debug, Default)]
+struct Terminating {
+    /// The slices that name it.
+    slices: BTreeSet<ObjectName>,
+    end: Option<PodEnd>,
 }
 
 impl World {
@@ -53,6 +64,7 @@ impl World {
                 }
                 changes
             }
+            Delta::PodEnds(pod, end) => self.end_pod(&pod, end),
         }
     }
 
@@ -98,6 +110,12 @@ impl World {
             .get(service)
             .into_iter()
             .flat_map(BTreeMap::values)
+    }
+
+    /// When a pod ends that a slice names as terminating, where that is known.
+    #[must_use]
+    pub fn pod_end(&self, pod: &PodId) -> Option<PodEnd> {
+        self.terminating.get(pod)?.end
     }
 
     /// `metadata.uid` of an object, 0 where it is not known.
@@ -155,6 +173,7 @@ impl World {
                 if before.as_ref() == Some(&slice) {
                     return None;
                 }
+                self.name_pods(&name, before.as_deref(), Some(&slice));
                 let left = before.and_then(|before| self.unlink(&name, &before));
                 let joined = self.link(&name, &slice);
                 let services = left.into_iter().chain(joined).collect();
@@ -187,6 +206,7 @@ impl World {
         let existed = match key.kind {
             Kind::EndpointSlice => {
                 let slice = self.endpoint_slices.remove(name)?;
+                self.name_pods(name, Some(&slice), None);
                 let services = self.unlink(name, &slice).into_iter().collect();
                 return Some(Change::Endpoints {
                     key: key.clone(),
@@ -201,6 +221,58 @@ impl World {
             Kind::Service => self.services.remove(name).is_some(),
         };
         existed.then(|| Change::Object(key.clone()))
+    }
+
+    /// Takes note of which pods a slice names as terminating now; of a pod that no slice names any
+    /// more nothing is kept.
+    fn name_pods(
+        &mut self,
+        slice: &ObjectName,
+        before: Option<&EndpointSlice>,
+        now: Option<&EndpointSlice>,
+    ) {
+        let pods = |slice: Option<&EndpointSlice>| -> BTreeSet<Arc<PodId>> {
+            slice
+                .into_iter()
+                .flat_map(EndpointSlice::terminating)
+                .cloned()
+                .collect()
+        };
+        let now = pods(now);
+        for pod in pods(before).difference(&now) {
+            if let Entry::Occupied(mut held) = self.terminating.entry(Arc::clone(pod)) {
+                held.get_mut().slices.remove(slice);
+                if held.get().slices.is_empty() {
+                    held.remove();
+                }
+            }
+        }
+        for pod in now {
+            let held = self.terminating.entry(pod).or_default();
+            held.slices.insert(slice.clone());
+        }
+    }
+
+    fn end_pod(&mut self, pod: &PodId, end: PodEnd) -> Vec<Change> {
+        let Some(held) = self.terminating.get_mut(pod) else {
+            return Vec::new();
+        };
+        if held.end.replace(end) == Some(end) {
+            return Vec::new();
+        }
+        let slices = held.slices.iter();
+        slices
+            .map(|name| {
+                let slice = self.endpoint_slices.get(name);
+                Change::Endpoints {
+                    key: ObjectKey::new(Kind::EndpointSlice, name.clone()),
+                    services: slice
+                        .and_then(|slice| service_of(name, slice))
+                        .into_iter()
+                        .collect(),
+                }
+            })
+            .collect()
     }
 
     fn link(&mut self, name: &ObjectName, slice: &Arc<EndpointSlice>) -> Option<ObjectName> {
@@ -232,7 +304,7 @@ pub enum Change {
     /// What the status of an Ingress or a LoadBalancer tells others, and nothing that is read from
     /// it or that it declares.
     Status(ObjectKey),
-    /// An EndpointSlice, and the Services whose endpoints it concerns. Takes the short way: no
+    /// An EndpointSlice or a pod of it, and the Services whose endpoints it concerns. Takes the short way: no
     /// route is rebuilt.
     Endpoints {
         /// The slice.

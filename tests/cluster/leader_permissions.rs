@@ -15,6 +15,7 @@ use crate::controller::{Controller, ingress, limited};
 use crate::harness::soon;
 use crate::leader::{NAMESPACE, lease};
 use crate::leader_app::{EDGE, writes};
+use crate::pod_ends::terminating;
 
 const CLUSTER_SCOPED: [&str; 2] = ["ingressclasses", "namespaces"];
 
@@ -92,6 +93,8 @@ async fn what_is_asked_for_is_what_the_table_says() {
         server.put_yaml(EDGE);
         // Its Service does not exist, which is told.
         server.put(ingress("app", "app.example", "absent"));
+        let address = "127.0.0.1:80".parse().unwrap();
+        server.put_yaml(&terminating("gone", "absent", address, "gone"));
         by_pages(&server, 1);
         let controller = Controller::configured(&server, |config| writes(config, "one"));
         controller.becomes_ready().await;
@@ -104,7 +107,8 @@ async fn what_is_asked_for_is_what_the_table_says() {
         server.put(given);
         soon("told and written", async || {
             let status = server.count("patch", "ingresses/status");
-            (status > 0 && server.count("create", "events") > 0).then_some(())
+            let events = server.count("create", "events");
+            (status > 0 && events > 0 && server.count("get", "pods") > 0).then_some(())
         })
         .await;
         controller.app.shutdown().await;

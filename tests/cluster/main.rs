@@ -26,6 +26,7 @@ mod objects;
 mod outages;
 #[path = "../proxy/peers.rs"]
 mod peers;
+mod pod_ends;
 mod program;
 mod refusals;
 mod scale;

@@ -3,6 +3,10 @@
 - apiGroups: [""]
   resources: [services, secrets]
   verbs: [list, watch]
+# One at a time, for when a pod ends that is terminating.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
+use super::pod_reader::PodReader;
 use super::wire::{Item, Unreadable};
 use crate::source::Update;
 use crate::translate::report::Report;
@@ -107,10 +108,12 @@ impl Collector {
     }
 
     /// Sends updates until the watches or the receiver are gone. An event goes out at once; those
-    /// that come while the receiver is busy go out together.
+    /// that come while the receiver is busy go out together. What is to be known of a pod follows
+    /// the slice that names it, when it is known.
     pub(super) async fn run(
         mut self,
         mut heard: mpsc::Receiver<Heard>,
+        mut pods: PodReader,
         updates: &mpsc::Sender<Update>,
         started: Instant,
     ) {
@@ -123,17 +126,29 @@ impl Collector {
             return;
         }
         while let Ok(place) = updates.reserve().await {
-            let Some(first) = heard.recv().await else {
-                return;
-            };
-            let noticed = first.noticed;
             let mut deltas = Vec::new();
-            deltas.extend(self.take_in(first));
-            while deltas.len() < BATCH {
-                let Ok(next) = heard.try_recv() else { break };
-                deltas.extend(self.take_in(next));
-            }
-            place.send(self.update(deltas, noticed));
+            let noticed = tokio::select! {
+                first = heard.recv() => {
+                    let Some(first) = first else {
+                        return;
+                    };
+                    let noticed = first.noticed;
+                    deltas.extend(self.take_in(first));
+                    while deltas.len() < BATCH {
+                        let Ok(next) = heard.try_recv() else { break };
+                        deltas.extend(self.take_in(next));
+                    }
+                    deltas.iter().for_each(|delta| pods.note(delta));
+                    noticed
+                }
+                known = pods.next() => {
+                    deltas.extend(known);
+                    Instant::now()
+                }
+            };
+            let mut update = self.update(deltas, noticed);
+            update.problems.extend(pods.problem().cloned());
+            place.send(update);
         }
     }
 

@@ -7,7 +7,10 @@ use crate::translate::finding::{Reason, Severity};
 use crate::translate::report::{Report, Subject};
 use crate::world::{Kind, Scope};
 
-/// Why a list or watch has ended.
+/// The longest time that a server may ask to be left alone.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// Why a list or watch has ended, or a request has failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// There is no connection: TCP, TLS, names, credentials that cannot be read.
@@ -39,8 +42,18 @@ impl Failure {
     /// For how long the server wants to be left alone.
     pub(super) fn retry_after(&self) -> Duration {
         match self {
-            Self::Refused { retry_after, .. } => *retry_after,
+            Self::Refused { retry_after, .. } => (*retry_after).min(LONGEST_RETRY),
             _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether the same request may well succeed a little later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::NoAnswer(_) | Self::Silent(_) | Self::Broken(_) => true,
+            Self::TooLong(_) | Self::Gone | Self::NotStreamed => false,
+            // RFC 9110: the client was too slow, or the server cannot now; RFC 6585: too many.
+            Self::Refused { code, .. } => matches!(code, 408 | 429 | 500..),
         }
     }
 

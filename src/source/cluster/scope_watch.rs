@@ -31,8 +31,6 @@ use crate::world::{Kind, ObjectKey, Scope};
 const PAGE: u32 = 500;
 /// A watch that has been open for so long works.
 const STEADY: Duration = Duration::from_millis(500);
-/// The longest time that a server may ask to be left alone.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// Types of Secrets that nobody serves from and that are many or big, so that the API server
 /// keeps them to itself.
@@ -138,7 +136,7 @@ impl ScopeWatch {
                     {
                         backoff.restart();
                     }
-                    let least = failure.retry_after().min(LONGEST_RETRY);
+                    let least = failure.retry_after();
                     self.say(Said::Fails(failure)).await;
                     // The server's own word is kept, whoever else has recovered.
                     tokio::time::sleep(least).await;

@@ -1,10 +1,11 @@
-//! The JSON of lists and watches, to stripped objects.
+//! The JSON of lists, watches and single objects, to stripped objects.
 //!
 //! An object is decoded on its own, out of the text of its list or event. So one that cannot be
 //! read takes no other with it, and nothing is held whole.
 
 use std::borrow::Cow;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -136,6 +137,16 @@ pub(super) fn page(kind: Kind, bytes: &[u8]) -> Result<Page, Failure> {
         version,
         token,
     })
+}
+
+/// Reads the metadata of an object, of whatever kind.
+pub(super) fn metadata(bytes: &[u8]) -> Result<ObjectMeta, Failure> {
+    #[derive(Deserialize)]
+    struct Whole {
+        metadata: ObjectMeta,
+    }
+    let Whole { metadata } = parse(bytes)?;
+    Ok(metadata)
 }
 
 fn item(kind: Kind, raw: &RawValue) -> Result<Item, Failure> {

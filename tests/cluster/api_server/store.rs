@@ -159,8 +159,11 @@ impl Store {
                 object["metadata"]["generation"] = json!(generation);
             }
         }
-        let is_deleted =
-            object["metadata"]["deletionTimestamp"].is_string() && finalizers(&object).is_empty();
+        // A pod is there until its grace period ends.
+        let meta = &object["metadata"];
+        let is_deleted = meta["deletionTimestamp"].is_string()
+            && meta["deletionGracePeriodSeconds"].as_u64().unwrap_or(0) == 0
+            && finalizers(&object).is_empty();
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let stored = Arc::new(object);
