@@ -43,6 +43,12 @@ impl Peer {
         !steps.iter().any(|step| matches!(step, Step::Stall(_)))
     }
 
+    /// It is always ready for what it is sent.
+    pub fn takes_at_once(&self) -> bool {
+        let moves = |step: &Step| matches!(step, Step::Move(_));
+        self.writes.iter().all(moves) && self.takes_all()
+    }
+
     /// It takes all that it is sent.
     pub fn takes_all(&self) -> bool {
         Self::is_prompt(&self.writes)

@@ -342,6 +342,7 @@ async fn scene(seed: u64) -> &'static str {
         code: asks.and_then(|(_, _, code)| code),
         is_valid: true,
         takes_all: [lots[0].is_good, lots[1].is_good],
+        takes_at_once: [lots[0].is_good, lots[1].is_good],
         finishes_frames: [lots[0].is_good, lots[1].is_good],
     }
     .judge();
