@@ -66,13 +66,16 @@ impl<C, P> Relay<C, P> {
         true
     }
 
-    /// Whether a peer's silence says nothing: it has been sent all that there is, and its ping still
-    /// waits for a boundary, or what it says waits until the other takes more. Where both wait for
-    /// each other, neither is excused: one of them must go.
+    /// Whether a peer's silence says nothing: it has been sent all that there is, and is unheard. Where
+    /// both wait for each other, neither is excused: one of them must go.
     fn is_excused(&mut self, side: Side) -> bool {
-        let toward = self.flow_toward(side);
-        let (has_all, is_unasked) = (toward.is_delivered(), toward.is_insert_waiting());
-        has_all && (is_unasked || !self.flow_toward(side.other()).is_delivered())
+        self.flow_toward(side).is_delivered() && self.is_unheard(side)
+    }
+
+    /// Whether a peer's ping still waits for a boundary, or what it says until the other takes more.
+    fn is_unheard(&mut self, side: Side) -> bool {
+        let is_unasked = self.flow_toward(side).is_insert_waiting();
+        is_unasked || !self.flow_toward(side.other()).is_delivered()
     }
 
     /// Takes in what was read, for pings, pace and sizes.
@@ -102,13 +105,15 @@ impl<C, P> Relay<C, P> {
 
     /// `from` is what the peer sent, `toward` what it was sent.
     fn signs_of_life(&mut self, side: Side, from: &Pumped, toward: &Pumped, now: Instant) {
+        // From now on it has something to take, or nothing holds up any more what it says: no time
+        // before that counts.
+        let is_excused = from.relieved || toward.blocked && self.is_unheard(side);
         let heartbeat = self.care.as_mut().and_then(|care| care.heartbeat(side));
         let Some(heartbeat) = heartbeat else { return };
         if toward.found.inserted {
             heartbeat.asked(now);
         }
-        if from.relieved {
-            // The other has taken what this one was not read for: it can be heard from now on.
+        if is_excused {
             heartbeat.excuse(now);
         }
         if from.received || toward.relieved {

@@ -16,6 +16,7 @@ mod decode;
 mod endpoint;
 mod extended_connect;
 mod fields;
+mod found;
 mod framing;
 mod handshake;
 mod input;

@@ -357,3 +357,28 @@ async fn a_client_whose_pause_has_just_ended_has_the_whole_timeout() {
     ping(Side::Client, &mut t).await;
     assert!(!t.relay.is_finished());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_could_not_be_asked_is_not_dead_for_a_moment_in_which_it_takes_nothing() {
+    let mut t = tunnel(64, config(false, true));
+    let message = write(Side::Pod, true, 2, &[1; 200]);
+    let (begin, rest) = message.split_at(20);
+    let (middle, end) = rest.split_at(60);
+    let start = Instant::now();
+    t.client.write_all(begin).await.unwrap();
+    exactly(&mut t.pod_hears, begin.len()).await;
+    // It is to be asked after 18 to 20 seconds, behind the message, and judged 10 later: in the four
+    // seconds in which it has more to take than there is room for.
+    tokio::time::sleep_until(start + Duration::from_millis(27_900)).await;
+    t.client.write_all(middle).await.unwrap();
+    t.client.write_all(&end[..60]).await.unwrap();
+    tokio::time::sleep_until(start + Duration::from_secs(32)).await;
+    exactly(&mut t.pod_hears, middle.len() + 60).await;
+    t.client.write_all(&end[60..]).await.unwrap();
+    exactly(&mut t.pod_hears, end.len() - 60).await;
+    let payload = ping(Side::Pod, &mut t).await;
+    let pong = write(Side::Client, true, 10, &payload);
+    t.pod.write_all(&pong).await.unwrap();
+    // And not a Close.
+    ping(Side::Pod, &mut t).await;
+}

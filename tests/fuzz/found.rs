@@ -1,0 +1,52 @@
+//! Cases that the fuzzer has found, made plain.
+
+use std::time::Duration;
+
+use holdfast::routing::Keepalive;
+use holdfast::websocket::{Cause, RelayConfig, Side};
+
+use crate::endpoint::Manners;
+use crate::judge::judge;
+use crate::socket::Step;
+use crate::strict::write;
+use crate::tunnel::{Peer, Plan};
+
+/// A pod is not read from while its client's socket holds what could not be flushed. When that goes,
+/// the time of the pod's answer begins anew.
+#[test]
+fn a_pod_whose_answer_waits_for_a_flush_is_not_dead() {
+    let interval = Duration::from_millis(20);
+    let timeout = Duration::from_millis(40);
+    let slow = Peer {
+        writes: vec![Step::Stall(Duration::from_millis(800))],
+        holds: true,
+        ..Peer::default()
+    };
+    let good = Peer {
+        manners: Manners {
+            script: vec![write(Side::Client, true, 2, &[1; 200])],
+            answers_pings: true,
+            answers_close: true,
+            ..Manners::default()
+        },
+        reads: vec![Step::NotReady; 6],
+        ..Peer::default()
+    };
+    let plan = Plan {
+        config: RelayConfig {
+            keepalive: Some(Keepalive {
+                interval,
+                timeout,
+                client: false,
+                pod: true,
+            }),
+            ..RelayConfig::default()
+        },
+        client: slow,
+        pod: good,
+        ask: None,
+        seed: 7,
+    };
+    let outcome = judge(&plan, true).outcome;
+    assert_ne!(outcome.cause, Cause::KeepaliveTimeout);
+}
