@@ -58,15 +58,9 @@ impl Care {
         }
     }
 
-    /// The client is not read from yet. Once it is again, it can be heard from then on.
+    /// The client is not read from yet.
     pub(super) fn is_paused(&mut self, now: Instant) -> bool {
-        let is_over = self.paused.is_some_and(|until| now >= until);
-        if is_over {
-            self.paused = None;
-            if let Some(client) = &mut self.client {
-                client.excuse(now);
-            }
-        }
+        self.paused = self.paused.filter(|until| now < *until);
         self.paused.is_some()
     }
 

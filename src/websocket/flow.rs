@@ -65,8 +65,6 @@ pub(super) struct Pumped {
     pub(super) discarded: bool,
     /// The source has sent something.
     pub(super) received: bool,
-    /// The sink would not take all of what was read.
-    pub(super) blocked: bool,
     /// The sink has taken what it would not take before.
     pub(super) relieved: bool,
     /// What passed.
@@ -299,13 +297,11 @@ impl Flow {
                     if let Some(pending) = &mut self.pending {
                         pending.blocked = true;
                     }
-                    pumped.blocked = true;
                     return;
                 }
             }
         }
         self.flush(sink, cx, pumped);
-        pumped.blocked = self.unflushed;
     }
 
     /// Scans what was read, and returns what of it goes to the sink. The rest is discarded: what

@@ -34,6 +34,8 @@ pub(super) struct Heartbeat {
     heard: Instant,
     /// Since when an answer is due.
     waiting: Option<Instant>,
+    /// Its silence said nothing when it was last looked at.
+    excused: bool,
     /// The last ping: its number and when it was made.
     number: u32,
     sent: Option<Instant>,
@@ -59,6 +61,7 @@ impl Heartbeat {
             timeout: millis(timeout),
             heard: now,
             waiting: None,
+            excused: false,
             number: 0,
             sent: None,
         }
@@ -77,16 +80,18 @@ impl Heartbeat {
         Some(now.saturating_duration_since(sent))
     }
 
-    /// It could not have been heard, or not be asked, until now: it has the whole timeout once more
-    /// to answer, if it is to answer at all.
-    pub(super) fn excuse(&mut self, now: Instant) {
-        self.waiting = self.waiting.and(Some(now));
+    /// Whether its silence says nothing at the moment. Its time to answer begins only when that has
+    /// ceased to be so.
+    pub(super) fn excuse(&mut self, is_excused: bool, now: Instant) {
+        if is_excused || self.excused {
+            self.waiting = self.waiting.and(Some(now));
+        }
+        self.excused = is_excused;
     }
 
     /// The ping, which waited for the end of a frame, is on its way only now.
     pub(super) fn asked(&mut self, now: Instant) {
         self.sent = self.sent.and(Some(now));
-        self.excuse(now);
     }
 
     /// Whether a pong may still come.

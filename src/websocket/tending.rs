@@ -37,7 +37,7 @@ impl<C, P> Relay<C, P> {
         let Some(care) = &mut self.care else {
             return false;
         };
-        let is_paused = care.is_paused(now);
+        care.is_paused(now);
         if !is_open {
             return true;
         }
@@ -48,12 +48,10 @@ impl<C, P> Relay<C, P> {
         }
         let key = care.key;
         for side in [Side::Client, Side::Pod] {
-            let is_excused = self.is_excused(side) || is_paused && side == Side::Client;
             let heartbeat = self.care.as_mut().and_then(|care| care.heartbeat(side));
             let Some(heartbeat) = heartbeat else { continue };
             match heartbeat.look(now) {
                 Verdict::Nothing => {}
-                Verdict::Dead if is_excused => heartbeat.excuse(now),
                 Verdict::Ping(number) => {
                     let mask = (side == Side::Pod).then(frame::mask_key);
                     let frame = ping(key, number, mask);
@@ -66,16 +64,16 @@ impl<C, P> Relay<C, P> {
         true
     }
 
-    /// Whether a peer's silence says nothing: it has been sent all that there is, and is unheard. Where
-    /// both wait for each other, neither is excused: one of them must go.
+    /// Whether a peer's silence says nothing: it is not read from because it was too fast; or it has
+    /// been sent all that there is, and its ping still waits for a boundary, or what it says waits
+    /// until the other takes more. Where both wait for each other, neither is excused: one of them
+    /// must go.
     fn is_excused(&mut self, side: Side) -> bool {
-        self.flow_toward(side).is_delivered() && self.is_unheard(side)
-    }
-
-    /// Whether a peer's ping still waits for a boundary, or what it says until the other takes more.
-    fn is_unheard(&mut self, side: Side) -> bool {
-        let is_unasked = self.flow_toward(side).is_insert_waiting();
-        is_unasked || !self.flow_toward(side.other()).is_delivered()
+        let is_paused = self.care.as_ref().is_some_and(|care| care.paused.is_some());
+        let toward = self.flow_toward(side);
+        let (has_all, is_unasked) = (toward.is_delivered(), toward.is_insert_waiting());
+        let is_held_up = is_unasked || !self.flow_toward(side.other()).is_delivered();
+        is_paused && side == Side::Client || has_all && is_held_up
     }
 
     /// Takes in what was read, for pings, pace and sizes.
@@ -105,17 +103,13 @@ impl<C, P> Relay<C, P> {
 
     /// `from` is what the peer sent, `toward` what it was sent.
     fn signs_of_life(&mut self, side: Side, from: &Pumped, toward: &Pumped, now: Instant) {
-        // From now on it has something to take, or nothing holds up any more what it says: no time
-        // before that counts.
-        let is_excused = from.relieved || toward.blocked && self.is_unheard(side);
+        let is_excused = self.is_excused(side);
         let heartbeat = self.care.as_mut().and_then(|care| care.heartbeat(side));
         let Some(heartbeat) = heartbeat else { return };
         if toward.found.inserted {
             heartbeat.asked(now);
         }
-        if is_excused {
-            heartbeat.excuse(now);
-        }
+        heartbeat.excuse(is_excused, now);
         if from.received || toward.relieved {
             heartbeat.heard(now);
         }

@@ -288,19 +288,20 @@ async fn a_pod_whose_answer_waits_behind_a_slow_client_is_not_dead() {
     assert!(t.table.list()[0].pod_round_trip.unwrap() >= 3 * TIMEOUT);
 }
 
+/// A client that may send 100 bytes a second, and is pinged.
+fn paced() -> RelayConfig {
+    RelayConfig {
+        limits: MessageLimits {
+            bytes_per_second: Some(100),
+            ..MessageLimits::default()
+        },
+        ..config(true, false)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_not_read_from_because_it_was_too_fast_is_not_dead() {
-    let limits = MessageLimits {
-        bytes_per_second: Some(100),
-        ..MessageLimits::default()
-    };
-    let mut t = tunnel(
-        1 << 16,
-        RelayConfig {
-            limits,
-            ..config(true, false)
-        },
-    );
+    let mut t = tunnel(1 << 16, paced());
     // Not read from for 50 seconds, in which it is asked.
     let message = write(Side::Pod, true, 2, &[1; 5000]);
     t.client.write_all(&message).await.unwrap();
@@ -332,17 +333,7 @@ async fn a_client_that_is_read_again_in_the_last_moment_has_the_whole_timeout() 
 
 #[tokio::test(start_paused = true)]
 async fn a_client_whose_pause_has_just_ended_has_the_whole_timeout() {
-    let limits = MessageLimits {
-        bytes_per_second: Some(100),
-        ..MessageLimits::default()
-    };
-    let mut t = tunnel(
-        1 << 16,
-        RelayConfig {
-            limits,
-            ..config(true, false)
-        },
-    );
+    let mut t = tunnel(1 << 16, paced());
     // It is asked after 18 to 20 seconds, and could be judged every 10 from then on: just after
     // the 48 seconds for which it is not read from.
     let start = Instant::now();
