@@ -154,12 +154,13 @@ impl Flow {
         self.gate.get_or_insert_default()
     }
 
-    /// Gives up what the sink has not taken, and ends the stream.
+    /// Ends the stream here, and gives up what the sink has not taken. A stream that has its Close or
+    /// its end already keeps what waits to be taken.
     pub(super) fn cut(&mut self) {
-        if self.sink < Sink::Finishing {
-            self.sink = Sink::Finishing;
+        if self.sink < Sink::Closed {
+            self.pending = None;
         }
-        self.pending = None;
+        self.sink = self.sink.max(Sink::Finishing);
     }
 
     /// One round: deliver what is pending, end the stream if it is complete, read once.
