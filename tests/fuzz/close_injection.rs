@@ -59,7 +59,7 @@ pub fn check(bytes: &[u8]) -> &'static str {
             let when = if flags & 8 == 0 {
                 Moment::Heard(side, offset)
             } else {
-                Moment::Turns(offset)
+                Moment::Turns(offset / 16)
             };
             let code = (cause == Cause::Operator).then_some(4000 + u16::from(flags));
             plan.ask = Some(Ask { when, cause, code });

@@ -115,7 +115,7 @@ pub fn config(input: &mut Input<'_>) -> RelayConfig {
         close_timeout: Duration::from_secs(5),
         keepalive: (flags & 6 != 0).then(|| Keepalive {
             interval: millis(20),
-            timeout: millis(40),
+            timeout: millis(10),
             client: flags & 2 != 0,
             pod: flags & 4 != 0,
         }),

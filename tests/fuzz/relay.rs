@@ -20,7 +20,7 @@ pub fn check(bytes: &[u8]) -> &'static str {
     let is_valid = flags & 7 != 7;
     let config = config(&mut input);
     let ask = (flags & 24 == 24).then(|| Ask {
-        when: Moment::At(Duration::from_millis(u64::from(input.word()))),
+        when: Moment::At(Duration::from_millis(u64::from(input.word() / 8))),
         cause: Cause::Drain,
         code: None,
     });

@@ -24,6 +24,12 @@ pub enum Step {
     Stall(Duration),
 }
 
+/// How often the steps are the same before they become twice as long: a long message of which a few
+/// bytes move at a time says nothing new after a while, but takes thousands of turns.
+const SAME_ROUNDS: usize = 8;
+/// How often they do.
+const FASTEST: usize = 12;
+
 /// Steps, again and again. Without any, everything moves at once.
 #[derive(Debug, Default)]
 pub struct Schedule {
@@ -54,10 +60,11 @@ impl Schedule {
         if self.steps.is_empty() {
             return Poll::Ready(usize::MAX);
         }
+        let round = self.next / self.steps.len();
         let step = self.steps[self.next % self.steps.len()];
         self.next += 1;
         match step {
-            Step::Move(count) => Poll::Ready(count),
+            Step::Move(count) => Poll::Ready(count << (round / SAME_ROUNDS).min(FASTEST)),
             Step::NotReady => {
                 cx.waker().wake_by_ref();
                 Poll::Pending

@@ -15,14 +15,12 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::endpoint::{Endpoint, Leave, Manners};
 use crate::socket::{Schedule, Socket, Step};
 
-/// When a tunnel that is still open is asked to end: every run has an end.
-pub const NIGHT: Duration = Duration::from_secs(90);
 /// For an end that was asked for: a close timeout to reach a boundary and one for the peers' ends,
 /// or what is left of lingering before them.
 pub const LONGEST_END: Duration = Duration::from_secs(75);
 
 /// Turns of the relay in which nothing moves, not even the time: schedules have few steps, and
-/// [`Moment::Turns`] at most 4,096.
+/// [`Moment::Turns`] at most 256.
 const MOST_IDLE_TURNS: usize = 5000;
 
 /// One side of a tunnel.
@@ -85,6 +83,31 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How long a tunnel stays open before it is asked to end, since every run has an end: until all
+    /// that the policy does by itself could have happened, beside the longest stall. Pings go on and on, but
+    /// the first few show what the thousandth would.
+    fn night(&self) -> Duration {
+        let config = &self.config;
+        let silence = match (config.keepalive, config.idle_timeout) {
+            (Some(keepalive), _) => 3 * keepalive.interval + keepalive.timeout,
+            (None, Some(idle)) => idle,
+            (None, None) => Duration::ZERO,
+        };
+        let age = config
+            .max_age
+            .map_or(Duration::ZERO, |age| 2 * age.duration);
+        let steps = [&self.client, &self.pod].map(|peer| [&peer.reads, &peer.writes]);
+        let stalls = steps
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|step| match step {
+                Step::Stall(time) => *time,
+                Step::Move(_) | Step::NotReady => Duration::ZERO,
+            });
+        silence.max(age) + stalls.max().unwrap_or_default() + Duration::from_secs(1)
+    }
+
     pub fn peer(&self, side: Side) -> &Peer {
         match side {
             Side::Client => &self.client,
@@ -238,7 +261,7 @@ async fn play(plan: &Plan) -> Played {
     };
     let day = async {
         asks.await;
-        sleep(NIGHT).await;
+        sleep(plan.night()).await;
     };
     let mut lasted = false;
     let outcome = tokio::select! {
