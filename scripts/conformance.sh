@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 runner=kosoku==0.1.0
 out=$PWD/target/conformance
-compressing=websockets==17.4
+compressing=aiohttp==3.14.5
 full=0
 cases=(-x 9.1.6 -x 9.2.6 -x '12.*' -x '13.*')
 if [ "${1:-}" = --full ]; then

@@ -1,27 +1,21 @@
 """An echo pod that compresses messages (RFC 7692): the port is the argument."""
 
-import asyncio
-import logging
 import sys
 
-from websockets.asyncio.server import serve
-from websockets.exceptions import ConnectionClosed
-
-# Most cases break the protocol, each for a page of log.
-logging.getLogger("websockets").setLevel(logging.CRITICAL)
+from aiohttp import WSMsgType, web
 
 
-async def echo(socket):
-    try:
-        async for message in socket:
-            await socket.send(message)
-    except ConnectionClosed:
-        pass
+async def echo(request):
+    socket = web.WebSocketResponse(max_msg_size=64 << 20)
+    await socket.prepare(request)
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            await socket.send_str(message.data)
+        elif message.type is WSMsgType.BINARY:
+            await socket.send_bytes(message.data)
+    return socket
 
 
-async def main(port):
-    async with serve(echo, "127.0.0.1", port, max_size=64 << 20) as server:
-        await server.serve_forever()
-
-
-asyncio.run(main(int(sys.argv[1])))
+pod = web.Application()
+pod.router.add_get("/{path:.*}", echo)
+web.run_app(pod, host="127.0.0.1", port=int(sys.argv[1]), print=None, access_log=None)
