@@ -122,17 +122,19 @@ impl Peer {
     pub fn open(&mut self, bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
         self.received.extend(bytes);
         let mut records = Vec::new();
-        while let Some(&[kind, 3, 3, high, low]) = self.received.first_chunk() {
+        let mut received = std::mem::take(&mut self.received);
+        let mut rest = received.as_mut_slice();
+        while let Some(&header @ [kind, 3, 3, high, low]) = rest.first_chunk() {
             let length = usize::from(u16::from_be_bytes([high, low]));
-            if self.received.len() < 5 + length {
+            if rest.len() < 5 + length {
                 break;
             }
             assert_eq!(kind, DATA);
-            let header: Vec<u8> = self.received.drain(..5).collect();
-            let mut body: Vec<u8> = self.received.drain(..length).collect();
+            let (record, behind) = std::mem::take(&mut rest).split_at_mut(5 + length);
+            rest = behind;
             let nonce = self.receive.nonce();
             let aad = Aad::from(header);
-            let inner = self.receive.key.open_in_place(nonce, aad, &mut body);
+            let inner = self.receive.key.open_in_place(nonce, aad, &mut record[5..]);
             let inner = inner.expect("keys and sequence numbers of both ends agree");
             let end = inner.iter().rposition(|&byte| byte != 0).unwrap();
             let (kind, content) = (inner[end], inner[..end].to_vec());
@@ -145,6 +147,7 @@ impl Peer {
             }
             records.push((kind, content));
         }
+        self.received = rest.to_vec();
         records
     }
 }
