@@ -308,6 +308,7 @@ mod tests {
             crowd.spawn(async move {
                 let turn = gate.turn(&queue(2000, 60), &everywhere).await.unwrap();
                 let busy = pod.lock().await;
+                // On the paused clock: what a handshake takes of the pod.
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 drop(busy);
                 turn.answered();
