@@ -1,6 +1,8 @@
 //! What holds of every world.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "translate/routes.rs"]
+mod routes;
 #[path = "translate/support.rs"]
 #[allow(dead_code, reason = "each test program uses its part of this file")]
 mod support;
@@ -182,10 +184,10 @@ proptest! {
     /// The lookup is what one gets by walking through all declared routes.
     #[test]
     fn lookup_equals_a_walk_over_all_routes(
-        declared in prop::collection::vec(worlds::declared_route(), 0..30),
-        requests in prop::collection::vec((worlds::request_host(), worlds::request_path()), 1..30),
+        declared in prop::collection::vec(routes::declared_route(), 0..30),
+        requests in prop::collection::vec((routes::request_host(), routes::request_path()), 1..30),
     ) {
-        let objects = worlds::one_ingress_a_route(&declared);
+        let objects = routes::one_ingress_a_route(&declared);
         let translation = translate(&support::world(objects));
         let empty = HostTable::default();
         let table = translation
@@ -200,7 +202,7 @@ proptest! {
                 Match::NoPath => Err("no path"),
                 Match::NoHost => Err("no host"),
             };
-            let expected = worlds::walk(&declared, host.as_deref(), path);
+            let expected = routes::walk(&declared, host.as_deref(), path);
             prop_assert_eq!(found, expected, "{:?} {}", host, path);
         }
     }

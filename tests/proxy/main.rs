@@ -12,6 +12,7 @@
 
 mod admin;
 mod admission;
+mod admission_queue;
 mod answers;
 mod balance;
 mod bodies;
@@ -26,6 +27,7 @@ mod http2;
 mod http2_client;
 mod http2_pressure;
 mod http2_websocket;
+mod http2_websocket_ends;
 mod listeners;
 mod log;
 mod peers;
