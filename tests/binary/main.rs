@@ -12,17 +12,15 @@ mod words;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::harness::{LIMIT, raw, soon};
 use crate::peers::{
     BINARY, RawPod, TEXT, close, dial, frame, frame_head, handshake, open, pair, within,
 };
-use crate::running::{HOST, PROGRAM, Running, limited, say_goodbye, send_signal};
+use crate::running::{HOST, PROGRAM, Running, limited, say_goodbye, send_signal, spawn};
 
 #[tokio::test]
 async fn sigterm_closes_every_websocket_and_exits_with_0() {
@@ -136,21 +134,17 @@ async fn the_demo_serves_and_ends_cleanly() {
             std::fs::write(directory.path().join(entry.file_name()), yaml).unwrap();
         }
         drop(held);
-        let mut child = Command::new(PROGRAM)
-            .args(["demo", "--admin", "127.0.0.1:0", "--drain-window", "100ms"])
-            .args([
-                "--echo",
-                &format!("127.0.0.1:{},127.0.0.1:{}", ports[2], ports[3]),
-            ])
-            .args(["--chat", &format!("127.0.0.1:{}", ports[4])])
-            .arg("--manifests")
-            .arg(directory.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut child, mut stdout) = spawn(
+            Command::new(PROGRAM)
+                .args(["demo", "--admin", "127.0.0.1:0", "--drain-window", "100ms"])
+                .args([
+                    "--echo",
+                    &format!("127.0.0.1:{},127.0.0.1:{}", ports[2], ports[3]),
+                ])
+                .args(["--chat", &format!("127.0.0.1:{}", ports[4])])
+                .arg("--manifests")
+                .arg(directory.path()),
+        );
         let mut welcome = String::new();
         while !welcome.contains("Ctrl-C") {
             let line = within("the welcome", stdout.next_line()).await.unwrap();

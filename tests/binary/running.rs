@@ -44,18 +44,14 @@ impl Running {
         ] {
             std::fs::write(directory.path().join(name), yaml).unwrap();
         }
-        let mut child = program
-            .args(["run", "--any-port", "--bind-address", "127.0.0.1"])
-            .args(["--admin", "127.0.0.1:0", "--shutdown-delay", "0s"])
-            .arg("--manifests")
-            .arg(directory.path())
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (child, mut stdout) = spawn(
+            program
+                .args(["run", "--any-port", "--bind-address", "127.0.0.1"])
+                .args(["--admin", "127.0.0.1:0", "--shutdown-delay", "0s"])
+                .arg("--manifests")
+                .arg(directory.path())
+                .args(flags),
+        );
         let mut addresses = BTreeMap::new();
         while !addresses.contains_key("admin") {
             let line = within("an address", stdout.next_line())
@@ -115,6 +111,18 @@ impl Running {
             .unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
+}
+
+/// A process that ends with the test, and the lines that it writes.
+pub(crate) fn spawn(command: &mut Command) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    (child, stdout)
 }
 
 pub(crate) fn send_signal(process: u32, signal: &str) {

@@ -389,7 +389,7 @@ impl<'a> Stage<'a> {
                     let ready = self.installation.admin(replica, "/readyz").await;
                     ready.context("without an API server")?;
                 }
-                // Nothing to wait for: readiness must hold for the whole outage, and is looked at now and then.
+                // It must hold for the whole outage: there is nothing to wait for.
                 sleep(Duration::from_millis(500)).await;
             }
             anyhow::Ok(())
